@@ -1,0 +1,84 @@
+//! Does the invalidations that a dead or unlucky peer still owes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use product_cache::{Invalidation, ProductCache};
+use runtime::database::Pool;
+use serde::Deserialize;
+use sqlx::Connection;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::{INTENTS_OWED, INVALIDATIONS};
+use crate::store::stock as store;
+
+/// `[sweeper]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SweeperSettings {
+    /// How often the intents are looked at.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// An intent younger than this is left to the consumer that wrote it.
+    #[serde(with = "humantime_serde")]
+    pub age: Duration,
+    /// Intents done in one transaction.
+    pub batch_max: i64,
+}
+
+type SweepError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Sweeps until `shutdown`. Failures (cache or database away) are retried at the next interval; the intents stay.
+pub(crate) async fn run(
+    settings: SweeperSettings,
+    cache: Arc<dyn ProductCache>,
+    pool: Pool,
+    shutdown: CancellationToken,
+) -> Result<(), std::convert::Infallible> {
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(settings.interval) => {}
+        }
+        match sweep(&settings, cache.as_ref(), &pool).await {
+            Ok(_) if failing => {
+                failing = false;
+                tracing::info!("cache intents are swept again");
+            }
+            Ok(_) => {}
+            Err(error) if failing => tracing::debug!(%error, "cache intents still wait"),
+            Err(error) => {
+                failing = true;
+                tracing::warn!(%error, "cache intents wait: cache or database is away");
+            }
+        }
+    }
+}
+
+/// Does the intents that are old enough and answers how many. They are cleared in the transaction that locks them,
+/// after the cache has confirmed.
+pub(crate) async fn sweep(
+    settings: &SweeperSettings,
+    cache: &dyn ProductCache,
+    pool: &Pool,
+) -> Result<usize, SweepError> {
+    let mut connection = pool.get().await?;
+    let mut swept = 0;
+    loop {
+        let mut tx = connection.begin().await?;
+        let owed = store::lock_owed_intents(&mut tx, settings.age, settings.batch_max).await?;
+        if owed.is_empty() {
+            break;
+        }
+        let invalidations: Vec<Invalidation> = owed.iter().copied().map(Into::into).collect();
+        cache.invalidate(&invalidations).await?;
+        store::clear_intents(&mut tx, &owed).await?;
+        tx.commit().await?;
+        metrics::counter!(INVALIDATIONS, "by" => "sweeper").increment(owed.len().try_into().unwrap_or(u64::MAX));
+        swept += owed.len();
+    }
+    let owed = store::owed_intents(&mut connection).await?;
+    metrics::gauge!(INTENTS_OWED).set(f64::from(i32::try_from(owed).unwrap_or(i32::MAX)));
+    Ok(swept)
+}

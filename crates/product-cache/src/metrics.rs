@@ -1,0 +1,35 @@
+//! Counters of the cache; labels are bounded.
+
+use metrics::counter;
+
+/// Lookups of one product; `outcome` is `hit` or `miss`.
+const LOOKUPS: &str = "commerce_cache_lookups_total";
+/// Fills of one product; `outcome` is `stored` or `refused`.
+const FILLS: &str = "commerce_cache_fills_total";
+/// Invalidations of one product; `outcome` is `raised` or `known`.
+const INVALIDATIONS: &str = "commerce_cache_invalidations_total";
+/// Calls without an answer, and entries that cannot be read; `operation` names the call.
+const ERRORS: &str = "commerce_cache_errors_total";
+
+pub(crate) fn lookups(hits: usize, misses: usize) {
+    counter!(LOOKUPS, "outcome" => "hit").increment(wide(hits));
+    counter!(LOOKUPS, "outcome" => "miss").increment(wide(misses));
+}
+
+pub(crate) fn fills(stored: usize, refused: usize) {
+    counter!(FILLS, "outcome" => "stored").increment(wide(stored));
+    counter!(FILLS, "outcome" => "refused").increment(wide(refused));
+}
+
+pub(crate) fn invalidations(raised: usize, known: usize) {
+    counter!(INVALIDATIONS, "outcome" => "raised").increment(wide(raised));
+    counter!(INVALIDATIONS, "outcome" => "known").increment(wide(known));
+}
+
+pub(crate) fn error(operation: &'static str) {
+    counter!(ERRORS, "operation" => operation).increment(1);
+}
+
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,211 @@
+//! From start to exit status: background tasks, signals, draining.
+//!
+//! Shutdown has two steps: the soft token asks every task to finish what it has begun; when the drain deadline has
+//! passed, what still runs is dropped. A task that ends by itself, fails or panics starts the shutdown too, and the
+//! process then exits with an error.
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Every background task of every role. On the soft token each finishes as said here; an error in any of them ends
+/// the process, whose supervisor starts it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskKind {
+    /// The buyers' HTTP server: stops accepting, answers what it has accepted.
+    Api,
+    /// Health and metrics: answers until the process ends.
+    Management,
+    /// Group commit of product views: writes what it holds.
+    ViewWriter,
+    /// Batch reads of counts: answers who waits.
+    CountReader,
+    /// Outbox ticks: drops at once.
+    Ticker,
+    /// Outbox relay: waits for acknowledgements, writes the position, gives its shards back.
+    Relay,
+    /// A consumer: finishes its batches, leaves the group.
+    Consumer,
+    /// Dead letters to their topic: finishes the record it awaits.
+    DeadLetterPublisher,
+    /// Owed cache invalidations: drops at once, the intents stay.
+    IntentSweeper,
+}
+
+impl fmt::Display for TaskKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Api => "api",
+            Self::Management => "management",
+            Self::ViewWriter => "view-writer",
+            Self::CountReader => "count-reader",
+            Self::Ticker => "ticker",
+            Self::Relay => "relay",
+            Self::Consumer => "consumer",
+            Self::DeadLetterPublisher => "dead-letter-publisher",
+            Self::IntentSweeper => "intent-sweeper",
+        })
+    }
+}
+
+/// A boxed error of any task.
+pub type TaskError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a process did not end well.
+#[derive(Debug, Error)]
+pub enum LifecycleError {
+    /// Signals cannot be watched.
+    #[error("signals cannot be watched")]
+    Signals(#[source] std::io::Error),
+    /// A task failed.
+    #[error("task {task} failed")]
+    Failed {
+        /// Which.
+        task: TaskKind,
+        /// Why.
+        #[source]
+        source: TaskError,
+    },
+    /// A task ended although nobody asked it to.
+    #[error("task {0} ended by itself")]
+    Ended(TaskKind),
+    /// A task panicked.
+    #[error("a task panicked")]
+    Panicked(#[source] tokio::task::JoinError),
+    /// Tasks were still running at the drain deadline and were dropped.
+    #[error("{0} tasks were still running at the drain deadline")]
+    Undrained(usize),
+}
+
+/// The tasks of one process.
+#[derive(Debug, Default)]
+pub struct Lifecycle {
+    shutdown: CancellationToken,
+    tasks: JoinSet<(TaskKind, Result<(), TaskError>)>,
+}
+
+impl Lifecycle {
+    /// No task yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The soft token: cancelled when the process should finish.
+    #[must_use]
+    pub fn shutdown(&self) -> CancellationToken {
+        self.shutdown.clone()
+    }
+
+    /// Starts a task. It must watch [`Self::shutdown`].
+    pub fn spawn<F, E>(&mut self, kind: TaskKind, task: F)
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<TaskError> + 'static,
+    {
+        self.tasks.spawn(async move { (kind, task.await.map_err(Into::into)) });
+    }
+
+    /// Runs until SIGTERM, SIGINT or the end of a task, then drains for at most `drain`.
+    ///
+    /// # Errors
+    /// The first thing that went wrong: a task that failed, ended by itself, panicked, or did not drain.
+    pub async fn run(mut self, drain: Duration) -> Result<(), LifecycleError> {
+        let mut terminate = signal(SignalKind::terminate()).map_err(LifecycleError::Signals)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(LifecycleError::Signals)?;
+        let first = tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+            () = self.shutdown.cancelled() => Ok(()),
+            Some(ended) = self.tasks.join_next() => Err(unasked(ended)),
+        };
+        tracing::info!(drain_seconds = drain.as_secs(), "shutting down");
+        self.shutdown.cancel();
+        let drained = tokio::time::timeout(drain, self.drain()).await;
+        let left = self.tasks.len();
+        self.tasks.abort_all();
+        first?;
+        drained.unwrap_or(Err(LifecycleError::Undrained(left)))
+    }
+
+    async fn drain(&mut self) -> Result<(), LifecycleError> {
+        let mut outcome = Ok(());
+        while let Some(ended) = self.tasks.join_next().await {
+            let this = match ended {
+                Ok((_, Ok(()))) => Ok(()),
+                Ok((task, Err(source))) => Err(LifecycleError::Failed { task, source }),
+                Err(error) => Err(LifecycleError::Panicked(error)),
+            };
+            outcome = outcome.and(this);
+        }
+        outcome
+    }
+}
+
+fn unasked(ended: Result<(TaskKind, Result<(), TaskError>), tokio::task::JoinError>) -> LifecycleError {
+    match ended {
+        Ok((task, Ok(()))) => LifecycleError::Ended(task),
+        Ok((task, Err(source))) => LifecycleError::Failed { task, source },
+        Err(error) => LifecycleError::Panicked(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use super::{Lifecycle, LifecycleError, TaskKind};
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_failed_task_drains_the_others_and_is_reported() {
+        let mut lifecycle = Lifecycle::new();
+        let shutdown = lifecycle.shutdown();
+        lifecycle.spawn(TaskKind::Ticker, async move {
+            shutdown.cancelled().await;
+            Ok::<_, Infallible>(())
+        });
+        lifecycle.spawn(TaskKind::Relay, async { Err("no database") });
+        let error = lifecycle.run(LONG).await.unwrap_err();
+        assert!(matches!(error, LifecycleError::Failed { task: TaskKind::Relay, .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_task_that_ends_by_itself_is_an_error() {
+        let mut lifecycle = Lifecycle::new();
+        lifecycle.spawn(TaskKind::Consumer, async { Ok::<_, Infallible>(()) });
+        let error = lifecycle.run(LONG).await.unwrap_err();
+        assert!(matches!(error, LifecycleError::Ended(TaskKind::Consumer)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_task_that_does_not_drain_is_dropped_at_the_deadline() {
+        let mut lifecycle = Lifecycle::new();
+        lifecycle.spawn(TaskKind::Api, async {
+            std::future::pending::<()>().await;
+            Ok::<_, Infallible>(())
+        });
+        lifecycle.shutdown().cancel();
+        let error = lifecycle.run(Duration::from_millis(1)).await.unwrap_err();
+        assert!(matches!(error, LifecycleError::Undrained(1)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_clean_shutdown_is_no_error() {
+        let mut lifecycle = Lifecycle::new();
+        let shutdown = lifecycle.shutdown();
+        lifecycle.spawn(TaskKind::Ticker, async move {
+            shutdown.cancelled().await;
+            Ok::<_, Infallible>(())
+        });
+        lifecycle.shutdown().cancel();
+        lifecycle.run(LONG).await.unwrap();
+    }
+}

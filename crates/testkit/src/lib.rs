@@ -1,0 +1,11 @@
+//! Real PostgreSQL, Kafka and Redis for tests: an own database, topics and key prefix for each test.
+//!
+//! The services are those of `cargo x services`, found by their variables. Deliberately absent: mocks.
+
+mod database;
+mod eventually;
+mod topics;
+
+pub use database::TestDatabase;
+pub use eventually::{eventually, eventually_within};
+pub use topics::{TestTopics, redis_url, unique};

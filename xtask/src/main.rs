@@ -5,9 +5,11 @@
 mod process;
 mod progress;
 mod services;
+mod tasks;
+mod tidy;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 #[derive(Parser)]
 #[command(name = "cargo x", about = "The repository's tasks", disable_help_subcommand = true)]
@@ -21,10 +23,33 @@ enum Task {
     /// Real Kafka, PostgreSQL and Redis on this machine, under `.run/`
     #[command(subcommand)]
     Services(services::cli::ServicesTask),
+    /// Run the demo: the pipeline under faults, with a proof of its counts
+    Demo(Rest),
+    /// Run all tests against real services
+    Test(Rest),
+    /// Measure
+    Bench(Rest),
+    /// Check the rules about the repository's shape
+    Tidy,
+    /// Everything that must hold before a change lands
+    Ci,
+}
+
+/// Arguments that are handed on as they are.
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+struct Rest {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
 }
 
 fn main() -> Result<()> {
     match Cli::parse().task {
         Task::Services(task) => services::cli::run(task),
+        Task::Demo(rest) => tasks::demo(&rest.arguments),
+        Task::Test(rest) => tasks::test(&rest.arguments),
+        Task::Bench(rest) => tasks::bench(&rest.arguments),
+        Task::Tidy => tidy::check(),
+        Task::Ci => tasks::ci(),
     }
 }

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 /// How often a state is looked at while waiting for it.
-const POLL_INTERVAL: Duration = Duration::from_millis(25);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long the system may take to remove a process after `SIGKILL`.
 const KILL_WAIT: Duration = Duration::from_secs(10);
@@ -49,7 +49,7 @@ impl Process {
         let stderr = stdout.try_clone().context("cannot share the log file")?;
         system::start_new_session(command.stdin(Stdio::null()).stdout(stdout).stderr(stderr));
         let pid = command.spawn().with_context(|| format!("cannot start {program}"))?.id();
-        Self::find(pid).with_context(|| format!("{program} ended as soon as it was started"))
+        Self::find(pid).with_context(|| format!("{program} ended at once; see {}", log.display()))
     }
 
     pub(crate) fn pid(&self) -> u32 {

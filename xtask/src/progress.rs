@@ -1,5 +1,6 @@
 //! What is being done right now, on stderr: one line that changes on a terminal, plain lines elsewhere.
 
+use std::cell::RefCell;
 use std::io::{IsTerminal, stderr};
 use std::time::Duration;
 
@@ -8,6 +9,8 @@ use indicatif::ProgressBar;
 /// Shows steps while it lives; what [`Progress::done`] said stays on the screen.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
+    /// What was begun last: trying again is not worth another line.
+    last: RefCell<String>,
 }
 
 impl Progress {
@@ -17,15 +20,17 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        Self { bar }
+        Self { bar, last: RefCell::default() }
     }
 
     /// Says what begins now.
     pub(crate) fn step(&self, message: &str) {
         match &self.bar {
             Some(bar) => bar.set_message(message.to_owned()),
+            None if *self.last.borrow() == message => {}
             None => eprintln!("{message}"),
         }
+        message.clone_into(&mut self.last.borrow_mut());
     }
 
     /// Says how far the current step is: only on a terminal, where it replaces the line before.

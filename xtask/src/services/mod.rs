@@ -23,6 +23,12 @@ use serde::{Deserialize, Serialize};
 use self::state::{Session, State};
 use crate::process::{self, Process, Signal};
 
+/// How many lines of a log are shown when its service fails.
+const SHOWN_LINES: usize = 25;
+
+/// The pause before PostgreSQL is started again while sessions of its killed predecessor are at work.
+const OLD_SESSIONS_WAIT: Duration = Duration::from_millis(500);
+
 /// A server that `cargo x services` can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -93,6 +99,8 @@ pub(crate) struct ServiceEnv {
     pub(crate) database_url: String,
     pub(crate) kafka_brokers: String,
     pub(crate) redis_url: String,
+    /// Which of them are run here, not given by a variable.
+    pub(crate) ours: Vec<Service>,
     /// Which of them this call has started.
     pub(crate) started: Vec<Service>,
 }
@@ -104,6 +112,7 @@ impl ServiceEnv {
             database_url: address(Service::Postgres),
             kafka_brokers: address(Service::Kafka),
             redis_url: address(Service::Redis),
+            ours: Service::ALL.into_iter().filter(|service| given(state, *service).is_none()).collect(),
             started,
         }
     }
@@ -121,21 +130,25 @@ impl ServiceEnv {
 /// Starts whatever does not run and is not given; returns when all of them answer.
 pub(crate) fn up() -> Result<ServiceEnv> {
     let mut session = Session::open()?;
-    let ours: Vec<Service> =
-        Service::ALL.into_iter().filter(|service| given(&session.state, *service).is_none()).collect();
-    let stopped: Vec<Service> =
-        ours.iter().copied().filter(|service| session.state.running(*service).is_none()).collect();
-    for service in &stopped {
-        launch(&mut session, *service)?;
+    let ours = Service::ALL.into_iter().filter(|service| given(&session.state, *service).is_none());
+    let mut launched = Vec::new();
+    // All are launched before any is waited for, so that their starts overlap.
+    for service in ours.collect::<Vec<_>>() {
+        let stopped = session.state.running(service).is_none();
+        if stopped {
+            launch(&mut session, service)?;
+        }
+        launched.push((service, stopped));
     }
-    for service in ours {
-        await_ready(&mut session, service)?;
-        if stopped.contains(&service) {
+    let mut started = Vec::new();
+    for (service, launched) in launched {
+        if await_ready(&mut session, service, launched)? {
             let address = own_address(&session.state, service);
             session.progress.done(&format!("{service:<8}  up at {address}"));
+            started.push(service);
         }
     }
-    Ok(ServiceEnv::new(&session.state, stopped))
+    Ok(ServiceEnv::new(&session.state, started))
 }
 
 /// Stops every service of ours, and returns which of them ran. Ports and data stay.
@@ -159,8 +172,7 @@ pub(crate) fn start_one(service: Service) -> Result<bool> {
     if stopped {
         launch(&mut session, service)?;
     }
-    await_ready(&mut session, service)?;
-    Ok(stopped)
+    await_ready(&mut session, service, stopped)
 }
 
 /// Stops one service of ours; returns whether it ran.
@@ -170,10 +182,14 @@ pub(crate) fn stop_one(service: Service, stop: Stop) -> Result<bool> {
     stop_in(&mut session, service, stop)
 }
 
-/// The address from the environment, unless it is merely our own, exported by `services env` in the same shell.
+/// The address from the environment, if the variable names a service that is not ours.
 fn given(state: &State, service: Service) -> Option<String> {
-    let value = std::env::var(service.variable()).ok().filter(|value| !value.is_empty())?;
-    (value != own_address(state, service)).then_some(value)
+    foreign(std::env::var(service.variable()).ok(), &own_address(state, service))
+}
+
+/// A value that is merely our own was exported by `services env` in the same shell: the service is still ours to start and stop.
+fn foreign(value: Option<String>, own: &str) -> Option<String> {
+    value.filter(|value| !value.is_empty() && value != own)
 }
 
 fn refuse_given(session: &Session, service: Service, verb: &str) -> Result<()> {
@@ -226,30 +242,36 @@ fn launch(session: &mut Session, service: Service) -> Result<()> {
     session.record(service, Some(process))
 }
 
-fn await_ready(session: &mut Session, service: Service) -> Result<()> {
+/// Waits until the service answers. `launched` says whether this call has started it; one that was found running and ends meanwhile
+/// (it was just killed, or is) is started. Returns whether this call has started it in the end.
+fn await_ready(session: &mut Session, service: Service, mut launched: bool) -> Result<bool> {
     if !answers(&session.state, service) {
         session.progress.step(&format!("waiting for {service}"));
     }
+    let log = session.paths.log(service);
     let deadline = Instant::now() + service.ready_limit();
     loop {
         let state = &session.state;
         let left = deadline.saturating_duration_since(Instant::now());
         process::wait_until(left, || state.running(service).is_none() || answers(state, service));
-        let file = session.paths.log(service);
-        if state.running(service).is_some() {
-            if answers(state, service) {
-                return Ok(());
+        let complaint = match (state.running(service).is_some(), answers(state, service)) {
+            (true, true) => return Ok(launched),
+            (true, false) => "runs but does not answer",
+            (false, _) if !launched => {
+                launch(session, service)?;
+                launched = true;
+                continue;
             }
-            bail!(
-                "{service} runs but does not answer; the end of {}:\n{}",
-                file.display(),
-                log::tail(&file, 25)
-            );
-        }
-        if service != Service::Postgres || left.is_zero() || !postgres::must_wait_for_old_sessions(&file) {
-            bail!("{service} ended while starting; the end of {}:\n{}", file.display(), log::tail(&file, 25));
-        }
-        launch(session, service)?;
+            (false, _)
+                if service == Service::Postgres && !left.is_zero() && postgres::meets_old_sessions(&log) =>
+            {
+                process::wait_until(OLD_SESSIONS_WAIT, || false);
+                launch(session, service)?;
+                continue;
+            }
+            (false, _) => "ended while starting",
+        };
+        bail!("{service} {complaint}; the end of {}:\n{}", log.display(), log::tail(&log, SHOWN_LINES));
     }
 }
 
@@ -279,4 +301,41 @@ fn stop_in(session: &mut Session, service: Service, stop: Stop) -> Result<bool> 
     }
     session.record(service, None)?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_counts_as_given_unless_it_is_empty_or_our_own() {
+        let own = "127.0.0.1:20001";
+        assert_eq!(foreign(None, own), None);
+        assert_eq!(foreign(Some(String::new()), own), None);
+        assert_eq!(foreign(Some(own.to_owned()), own), None);
+        assert_eq!(foreign(Some("elsewhere:9092".to_owned()), own).as_deref(), Some("elsewhere:9092"));
+    }
+
+    #[test]
+    fn a_service_is_written_alike_on_the_command_line_and_in_the_state_file() {
+        for service in Service::ALL {
+            let json = serde_json::to_string(&service).unwrap();
+            assert_eq!(json, format!("\"{service}\""));
+            assert_eq!(Service::from_str(&service.to_string(), false).unwrap(), service);
+        }
+    }
+
+    #[test]
+    fn the_variables_carry_the_three_addresses() {
+        let environment = ServiceEnv {
+            database_url: "d".to_owned(),
+            kafka_brokers: "k".to_owned(),
+            redis_url: "r".to_owned(),
+            ours: Service::ALL.to_vec(),
+            started: Vec::new(),
+        };
+        let expected =
+            [("COMMERCE_DATABASE_URL", "d"), ("COMMERCE_KAFKA_BROKERS", "k"), ("COMMERCE_REDIS_URL", "r")];
+        assert_eq!(environment.variables(), expected.map(|(name, value)| (name, value.to_owned())));
+    }
 }

@@ -69,8 +69,6 @@ pub(super) fn prepare(session: &Session) -> Result<Command> {
     create_own_home(home)?;
     let server = Server::choose(session)?;
     let socket = home.join("socket");
-    create_open_dir(&socket)?;
-    server.give(&socket)?;
     // Another major version does not read the files of this one.
     let data = home.join(format!("data-{}", server.major()));
     if !data.exists() {
@@ -78,6 +76,10 @@ pub(super) fn prepare(session: &Session) -> Result<Command> {
         create_cluster(&server, &data)?;
     }
     settle_pid_file(&data)?;
+    // The socket has a pid file of its own, with the same weakness and nothing to learn from. No server of ours runs here now.
+    remove_dir(&socket)?;
+    create_open_dir(&socket)?;
+    server.give(&socket)?;
     let mut command = server.command("postgres");
     command.arg("-D").arg(&data);
     for setting in SETTINGS {
@@ -91,8 +93,8 @@ pub(super) fn prepare(session: &Session) -> Result<Command> {
     Ok(command)
 }
 
-/// After a kill, sessions of the dead server may still be at work; PostgreSQL rightly refuses to start beside them.
-pub(super) fn must_wait_for_old_sessions(log: &Path) -> bool {
+/// Whether PostgreSQL has just refused to start because sessions of a killed predecessor are still at work.
+pub(super) fn meets_old_sessions(log: &Path) -> bool {
     tail(log, 5).contains("shared memory block")
 }
 

@@ -1,0 +1,124 @@
+//! The tasks that run cargo: `test`, `demo`, `bench`, `ci`.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::services::{self, ServiceEnv};
+use crate::tidy;
+
+/// Kill points exist only in test builds: this feature compiles them in.
+const FAILPOINTS: &str = "commerce/failpoints";
+/// Commands of the demo in CI: enough to pass every fault, few enough to be quick.
+const CI_DEMO_COMMANDS: &str = "20000";
+
+/// The services for the length of a task: what this call has started is stopped when it is dropped, also on failure.
+struct Services {
+    environment: ServiceEnv,
+}
+
+impl Services {
+    fn up() -> Result<Self> {
+        Ok(Self { environment: services::up()? })
+    }
+
+    fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.envs(self.environment.variables());
+        command
+    }
+}
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        for service in &self.environment.started {
+            if let Err(error) = services::stop_one(*service, services::Stop::Orderly) {
+                eprintln!("{service} could not be stopped: {error:#}");
+            }
+        }
+    }
+}
+
+/// Runs all tests of the workspace against real services; `arguments` go to `cargo test`.
+pub(crate) fn test(arguments: &[String]) -> Result<()> {
+    let services = Services::up()?;
+    let mut command = services.command("cargo");
+    command.args(["test", "--features", FAILPOINTS]);
+    if !arguments.iter().any(|argument| argument == "-p" || argument == "--package") {
+        command.arg("--workspace");
+    }
+    run(command.args(arguments))
+}
+
+/// Builds the release binary and runs its demo; `arguments` go to `commerce demo`.
+pub(crate) fn demo(arguments: &[String]) -> Result<()> {
+    run(Command::new("cargo").args(["build", "--release", "--package", "commerce"]))?;
+    let services = Services::up()?;
+    let this = std::env::current_exe().context("the path of this program")?;
+    let mut command = services.command(target_directory()?.join("release/commerce"));
+    command.arg("demo");
+    if services.environment.ours.contains(&services::Service::Kafka) {
+        let call = |what: &str| format!("'{}' services {what} kafka", this.display());
+        command.args(["--broker-stop", &call("stop"), "--broker-start", &call("start")]);
+    }
+    run(command.args(arguments))
+}
+
+/// Runs a benchmark in release mode; `arguments` go to it.
+pub(crate) fn bench(arguments: &[String]) -> Result<()> {
+    run(Command::new("cargo").args(["build", "--release", "--package", "commerce", "--package", "bench"]))?;
+    let services = Services::up()?;
+    run(services.command(target_directory()?.join("release/bench")).args(arguments))
+}
+
+/// Everything that must hold before a change lands, in the order that fails fastest.
+pub(crate) fn ci() -> Result<()> {
+    step("format", || run(Command::new("cargo").args(["fmt", "--all", "--check"])))?;
+    step("tidy", tidy::check)?;
+    step("clippy", || {
+        run(Command::new("cargo").args([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--features",
+            FAILPOINTS,
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ]))
+    })?;
+    step("docs", || {
+        run(Command::new("cargo")
+            .args(["doc", "--workspace", "--no-deps", "--locked"])
+            .env("RUSTDOCFLAGS", "-D warnings"))
+    })?;
+    // Held over both steps, so that the services start once.
+    let _services = Services::up()?;
+    step("test", || test(&[]))?;
+    step("demo", || demo(&["--commands".to_owned(), CI_DEMO_COMMANDS.to_owned()]))
+}
+
+fn step(name: &str, task: impl FnOnce() -> Result<()>) -> Result<()> {
+    let begun = Instant::now();
+    eprintln!("ci: {name}");
+    task().with_context(|| format!("ci step {name}"))?;
+    eprintln!("ci: {name} passed after {} s", begun.elapsed().as_secs());
+    Ok(())
+}
+
+/// Where cargo puts what it builds, whatever the environment says.
+fn target_directory() -> Result<PathBuf> {
+    let metadata = tidy::metadata()?;
+    let directory = metadata.get("target_directory").and_then(serde_json::Value::as_str);
+    Ok(PathBuf::from(directory.context("cargo metadata names no target directory")?))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("{:?} cannot be run", command.get_program()))?;
+    ensure!(status.success(), "{:?} ended with {status}", command.get_program());
+    Ok(())
+}

@@ -12,9 +12,9 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
 use thiserror::Error;
 
-/// A connection that has been idle for longer is pinged before it is handed out, so that a restarted server costs at
+/// A connection that was not pinged for longer is pinged before it is handed out, so that a restarted server costs at
 /// most the requests of this long.
-const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
+const PING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// `[database]` and its like.
 #[derive(Debug, Clone, Deserialize)]
@@ -60,7 +60,7 @@ pub struct Manager {
     options: PgConnectOptions,
 }
 
-/// A pooled connection with the moment it was last given back.
+/// A pooled connection with the moment it was last found alive.
 #[derive(Debug)]
 pub struct Pooled {
     connection: PgConnection,
@@ -89,9 +89,9 @@ impl managed::Manager for Manager {
         Ok(Pooled { connection, checked: Instant::now() })
     }
 
-    async fn recycle(&self, pooled: &mut Pooled, metrics: &Metrics) -> RecycleResult<sqlx::Error> {
-        let idle_since = metrics.recycled.unwrap_or(metrics.created).max(pooled.checked);
-        if idle_since.elapsed() > PING_AFTER_IDLE {
+    async fn recycle(&self, pooled: &mut Pooled, _metrics: &Metrics) -> RecycleResult<sqlx::Error> {
+        // Not by the time it was last used: a busy connection that broke would never be looked at.
+        if pooled.checked.elapsed() > PING_INTERVAL {
             pooled.connection.ping().await?;
             pooled.checked = Instant::now();
         }

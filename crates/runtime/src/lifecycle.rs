@@ -21,9 +21,11 @@ pub enum TaskKind {
     Api,
     /// Health and metrics: answers until the process ends.
     Management,
-    /// Group commit of product views: writes what it holds.
+    /// Group commit of product views: writes until the server has ended.
     ViewWriter,
-    /// Batch reads of counts: answers who waits.
+    /// Batch reads of product cards: answers until the server has ended.
+    CardReader,
+    /// Batch reads of counts: answers until the server has ended.
     CountReader,
     /// Outbox ticks: drops at once.
     Ticker,
@@ -43,6 +45,7 @@ impl fmt::Display for TaskKind {
             Self::Api => "api",
             Self::Management => "management",
             Self::ViewWriter => "view-writer",
+            Self::CardReader => "card-reader",
             Self::CountReader => "count-reader",
             Self::Ticker => "ticker",
             Self::Relay => "relay",

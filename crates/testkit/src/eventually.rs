@@ -1,6 +1,5 @@
 //! Waiting for a state instead of for a time.
 
-use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,11 +13,10 @@ const INTERVAL: Duration = Duration::from_millis(10);
 ///
 /// # Errors
 /// Names `what` when the state did not come.
-pub async fn eventually<T, F, Fut>(what: &str, state: F) -> anyhow::Result<T>
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = anyhow::Result<Option<T>>>,
-{
+pub async fn eventually<T>(
+    what: &str,
+    state: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
     eventually_within(DEADLINE, what, state).await
 }
 
@@ -26,11 +24,11 @@ where
 ///
 /// # Errors
 /// Names `what` when the state did not come.
-pub async fn eventually_within<T, F, Fut>(deadline: Duration, what: &str, mut state: F) -> anyhow::Result<T>
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = anyhow::Result<Option<T>>>,
-{
+pub async fn eventually_within<T>(
+    deadline: Duration,
+    what: &str,
+    mut state: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
     let end = Instant::now() + deadline;
     loop {
         if let Some(reached) = state().await? {

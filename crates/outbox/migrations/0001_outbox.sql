@@ -101,5 +101,7 @@ create view outbox.unpublished as
 select e.*
   from outbox.event e
   join outbox.shard s using (shard)
- where not pg_visible_in_snapshot(e.txid, s.position)
+       -- Only a bound for the index: whatever ended before the oldest transaction of any position is published.
+ where e.txid >= (select min(pg_snapshot_xmin(position)) from outbox.shard)
+   and not pg_visible_in_snapshot(e.txid, s.position)
    and not (s.window_end is not null and pg_visible_in_snapshot(e.txid, s.window_end) and e.id <= s.window_last_id);

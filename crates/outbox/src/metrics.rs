@@ -1,0 +1,105 @@
+//! The metrics of this crate: names, and where they are counted.
+
+use std::time::Duration;
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+
+/// Events appended by this process, committed or not.
+pub const APPENDED: &str = "commerce_outbox_appended_total";
+/// Events acknowledged by the broker, in the contiguous prefix.
+pub const PUBLISHED: &str = "commerce_outbox_published_total";
+/// Batches acknowledged by the broker.
+pub const BATCHES: &str = "commerce_outbox_batches_total";
+/// Events sent and not yet in the acknowledged prefix.
+pub const IN_FLIGHT: &str = "commerce_outbox_in_flight_events";
+/// Upper bound of the age of the oldest committed event that is not published.
+pub const LAG: &str = "commerce_outbox_lag_seconds";
+/// Rows of a window; empty windows are not counted.
+pub const WINDOW_ROWS: &str = "commerce_outbox_window_rows";
+/// Writes of a position.
+pub const POSITION_WRITES: &str = "commerce_outbox_position_writes_total";
+/// Changes of ownership of shards, by `change`: `claimed`, `released`, `lost`.
+pub const LEASE_CHANGES: &str = "commerce_outbox_lease_changes_total";
+/// Shards that this process owns.
+pub const SHARDS: &str = "commerce_outbox_owned_shards";
+/// Records that could not be delivered, by `class`: `refused`, `fatal`.
+pub const DELIVERY_ERRORS: &str = "commerce_outbox_delivery_errors_total";
+/// Producers thrown away after a failure, with everything in flight.
+pub const PRODUCER_RESETS: &str = "commerce_outbox_producer_resets_total";
+/// Ticks taken by this process.
+pub const TICKS: &str = "commerce_outbox_ticks_total";
+
+/// Tells the recorder what each metric means. Repeating it is harmless.
+pub fn describe() {
+    describe_counter!(APPENDED, Unit::Count, "Events appended by this process, committed or not");
+    describe_counter!(PUBLISHED, Unit::Count, "Events acknowledged by the broker");
+    describe_counter!(BATCHES, Unit::Count, "Batches acknowledged by the broker");
+    describe_gauge!(IN_FLIGHT, Unit::Count, "Events sent and not yet in the acknowledged prefix");
+    describe_gauge!(LAG, Unit::Seconds, "Upper bound of the age of the oldest event that is not published");
+    describe_histogram!(WINDOW_ROWS, Unit::Count, "Rows of a window that was not empty");
+    describe_counter!(POSITION_WRITES, Unit::Count, "Writes of a position");
+    describe_counter!(LEASE_CHANGES, Unit::Count, "Changes of ownership of shards, by change");
+    describe_gauge!(SHARDS, Unit::Count, "Shards that this process owns");
+    describe_counter!(DELIVERY_ERRORS, Unit::Count, "Records that could not be delivered, by class");
+    describe_counter!(PRODUCER_RESETS, Unit::Count, "Producers thrown away after a failure");
+    describe_counter!(TICKS, Unit::Count, "Ticks taken by this process");
+}
+
+/// How the ownership of a shard changed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum LeaseChange {
+    Claimed,
+    Released,
+    Lost,
+}
+
+pub(crate) fn appended(events: usize) {
+    counter!(APPENDED).increment(count(events));
+}
+
+pub(crate) fn published(events: usize, batches: usize) {
+    counter!(PUBLISHED).increment(count(events));
+    counter!(BATCHES).increment(count(batches));
+}
+
+pub(crate) fn window_read(rows: usize) {
+    // Exact below 2^32, far above any window that fits its time.
+    histogram!(WINDOW_ROWS).record(f64::from(u32::try_from(rows).unwrap_or(u32::MAX)));
+}
+
+pub(crate) fn position_written() {
+    counter!(POSITION_WRITES).increment(1);
+}
+
+pub(crate) fn leases_changed(change: LeaseChange, shards: usize) {
+    let change = match change {
+        LeaseChange::Claimed => "claimed",
+        LeaseChange::Released => "released",
+        LeaseChange::Lost => "lost",
+    };
+    counter!(LEASE_CHANGES, "change" => change).increment(count(shards));
+}
+
+pub(crate) fn delivery_failed(class: &'static str) {
+    counter!(DELIVERY_ERRORS, "class" => class).increment(1);
+}
+
+pub(crate) fn producer_reset() {
+    counter!(PRODUCER_RESETS).increment(1);
+}
+
+pub(crate) fn tick_taken() {
+    counter!(TICKS).increment(1);
+}
+
+pub(crate) fn report(shards: usize, in_flight: usize, lag: Option<Duration>) {
+    gauge!(SHARDS).set(f64::from(u32::try_from(shards).unwrap_or(u32::MAX)));
+    gauge!(IN_FLIGHT).set(f64::from(u32::try_from(in_flight).unwrap_or(u32::MAX)));
+    if let Some(lag) = lag {
+        gauge!(LAG).set(lag.as_secs_f64());
+    }
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}

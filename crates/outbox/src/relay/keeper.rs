@@ -1,0 +1,212 @@
+//! Keeps what the relay owns: moves positions, renews leases, prunes ticks. On its own connection, so that reading goes
+//! on meanwhile.
+//!
+//! Invariant: a position is written only under the epoch with which the shard was claimed.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::kill::kill_point;
+use super::prefix::{Advance, Progress};
+use super::session::SessionError;
+use super::settings::RelaySettings;
+use super::status::RelayStatus;
+use super::tracker::Tracker;
+use crate::metrics::{self, LeaseChange};
+use crate::store::shard::{Epochs, count_claimable, release_shards, renew_leases, update_positions};
+use crate::store::tick::prune_ticks;
+
+/// A position that only passed empty windows is written this seldom: each write is a transaction and makes the next
+/// window, so writing at once would never end.
+const EMPTY_INTERVAL: Duration = Duration::from_secs(1);
+/// A lease is renewed this often within its length.
+const RENEWALS_PER_LEASE: u32 = 3;
+
+/// Keeps the shards of one session.
+pub(crate) struct Keeper {
+    pub(crate) connection: PgConnection,
+    pub(crate) settings: Arc<RelaySettings>,
+    pub(crate) status: Arc<RelayStatus>,
+    pub(crate) tracker: Arc<Tracker>,
+    /// Epoch by shard.
+    pub(crate) epochs: BTreeMap<i16, i64>,
+    /// When the leases were last known to be prolonged.
+    pub(crate) renewed_at: Instant,
+    /// Cancelled by the keeper when other shards can be claimed.
+    pub(crate) more_shards: CancellationToken,
+    /// Ends the keeper after a last write.
+    pub(crate) finish: CancellationToken,
+    /// Whether the shards are given back at the end.
+    pub(crate) release: CancellationToken,
+}
+
+/// What is published and not yet written as a position.
+struct Pending {
+    progress: Vec<Progress>,
+    events: usize,
+    since: Instant,
+    written_at: Instant,
+}
+
+impl Keeper {
+    /// Works until it is told to finish; an error means that everything in flight must be dropped.
+    pub(crate) async fn run(mut self) -> Result<(), SessionError> {
+        let now = Instant::now();
+        let mut pending = Pending { progress: Vec::new(), events: 0, since: now, written_at: now };
+        let renewal_interval = self.settings.lease / RENEWALS_PER_LEASE;
+        loop {
+            let renewal_due = self.renewed_at + renewal_interval;
+            let wake = pending.due(self.settings.position_interval).map_or(renewal_due, |due| due.min(renewal_due));
+            let finishing = tokio::select! {
+                () = self.tracker.moved() => false,
+                () = tokio::time::sleep_until(wake) => false,
+                () = self.finish.cancelled() => true,
+            };
+            self.absorb(&mut pending);
+            let now = Instant::now();
+            if finishing || pending.due(self.settings.position_interval).is_some_and(|due| due <= now) {
+                self.write(&mut pending).await?;
+            }
+            if finishing {
+                return if self.release.is_cancelled() { self.release().await } else { Ok(()) };
+            }
+            if renewal_due <= now {
+                self.renew().await?;
+            }
+        }
+    }
+
+    fn absorb(&self, pending: &mut Pending) {
+        let (advance, in_flight) = self.tracker.take_advance();
+        self.status.set_in_flight(in_flight);
+        self.status.add_published(advance.events);
+        if advance.events > 0 {
+            metrics::published(advance.events, advance.batches);
+        }
+        for taken_at in advance.progress.iter().filter_map(|progress| progress.taken_at) {
+            self.status.published_until(taken_at);
+        }
+        pending.add(advance);
+    }
+
+    async fn write(&mut self, pending: &mut Pending) -> Result<(), SessionError> {
+        if pending.progress.is_empty() {
+            return Ok(());
+        }
+        if pending.events > 0 {
+            kill_point("relay.after_ack_before_position");
+        }
+        for progress in &pending.progress {
+            let owned = self.owned(&progress.shards);
+            let position = progress.position.at.to_string();
+            let partial = progress.position.partial.as_ref().map(|partial| (partial.end.to_string(), partial.last_id));
+            let window = partial.as_ref().map(|(end, last_id)| (end.as_str(), *last_id));
+            let update = update_positions(&mut self.connection, &owned, &position, window);
+            let moved = within_lease(self.renewed_at + self.settings.lease, update).await?;
+            check_owned(moved, owned.shards.len())?;
+            metrics::position_written();
+        }
+        self.status.set_failure(None);
+        if pending.events > 0 {
+            kill_point("relay.after_position");
+        }
+        pending.written();
+        Ok(())
+    }
+
+    async fn renew(&mut self) -> Result<(), SessionError> {
+        let owned = self.all_owned();
+        let lease_end = self.renewed_at + self.settings.lease;
+        // Counted from before the statement: the database's clock cannot be ahead of this.
+        let asked_at = Instant::now();
+        let renew = renew_leases(&mut self.connection, &owned, self.settings.lease);
+        check_owned(within_lease(lease_end, renew).await?, owned.shards.len())?;
+        self.renewed_at = asked_at;
+        let lease_end = asked_at + self.settings.lease;
+        within_lease(lease_end, prune_ticks(&mut self.connection)).await?;
+        let claimable = count_claimable(&mut self.connection, &self.settings.owner);
+        if within_lease(lease_end, claimable).await? > 0 {
+            self.more_shards.cancel();
+        }
+        Ok(())
+    }
+
+    async fn release(&mut self) -> Result<(), SessionError> {
+        let owned = self.all_owned();
+        let lease_end = self.renewed_at + self.settings.lease;
+        within_lease(lease_end, release_shards(&mut self.connection, &owned)).await?;
+        metrics::leases_changed(LeaseChange::Released, owned.shards.len());
+        Ok(())
+    }
+
+    fn owned(&self, shards: &[i16]) -> Epochs {
+        let known = shards.iter().filter_map(|shard| Some((*shard, *self.epochs.get(shard)?)));
+        let (shards, epochs) = known.unzip();
+        Epochs { shards, epochs }
+    }
+
+    fn all_owned(&self) -> Epochs {
+        let (shards, epochs) = self.epochs.iter().map(|(shard, epoch)| (*shard, *epoch)).unzip();
+        Epochs { shards, epochs }
+    }
+}
+
+impl Pending {
+    fn add(&mut self, advance: Advance) {
+        if self.progress.is_empty() && !advance.progress.is_empty() {
+            self.since = Instant::now();
+        }
+        self.events += advance.events;
+        for progress in advance.progress {
+            match self.progress.last_mut().filter(|last| last.shards == progress.shards) {
+                Some(last) => {
+                    let taken_at = progress.taken_at.or(last.taken_at);
+                    *last = Progress { taken_at, ..progress };
+                }
+                None => self.progress.push(progress),
+            }
+        }
+    }
+
+    /// When the position is to be written; `None` while there is nothing to write.
+    fn due(&self, position_interval: Duration) -> Option<Instant> {
+        if self.progress.is_empty() {
+            None
+        } else if self.events > 0 {
+            Some(self.written_at + position_interval)
+        } else {
+            Some(self.since + EMPTY_INTERVAL)
+        }
+    }
+
+    fn written(&mut self) {
+        self.progress.clear();
+        self.events = 0;
+        self.written_at = Instant::now();
+    }
+}
+
+/// Waits for the database only as long as the leases last: behind that, another relay may own the shards.
+async fn within_lease<T>(
+    lease_end: Instant,
+    statement: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, SessionError> {
+    match tokio::time::timeout_at(lease_end, statement).await {
+        Ok(answer) => answer.map_err(SessionError::Database),
+        Err(_) => Err(SessionError::LeaseExpired),
+    }
+}
+
+fn check_owned(rows: u64, shards: usize) -> Result<(), SessionError> {
+    if usize::try_from(rows).ok() == Some(shards) {
+        return Ok(());
+    }
+    metrics::leases_changed(LeaseChange::Lost, shards.saturating_sub(usize::try_from(rows).unwrap_or(0)));
+    Err(SessionError::OwnershipLost { owned: rows, shards })
+}

@@ -1,0 +1,179 @@
+//! The relay: publishes every committed event to Kafka, at least once, in key order.
+//!
+//! [`run`] is the loop that never gives up: a session claims shards, reads windows (`reader`), counts acknowledgements
+//! (`tracker`, over the pure `prefix`) and moves positions (`keeper`). Any failure ends the session; the next one begins at
+//! the stored positions. Deliberately absent: parking of refused records; until then one holds up its relay, visibly.
+
+mod guard;
+mod keeper;
+mod kill;
+mod pace;
+mod prefix;
+mod reader;
+mod record;
+mod session;
+mod settings;
+mod status;
+mod tracker;
+mod window;
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kafka_client::{ProducerError, WeakSetting};
+use sqlx::postgres::PgConnectOptions;
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+pub use guard::Refusal;
+pub use settings::RelaySettings;
+pub use status::RelayStatus;
+
+use crate::metrics;
+use crate::nudge::Nudge;
+use session::{Relay, SessionEnd, SessionError};
+
+/// Why a relay does not run. Everything that may pass by itself is waited for instead.
+#[derive(Debug, Error)]
+pub enum RelayError {
+    /// A producer option weakens delivery.
+    #[error("relay settings weaken delivery")]
+    Weak(#[from] WeakSetting),
+    /// A value is out of range, or two do not fit each other.
+    #[error("relay settings are not usable: {0}")]
+    Settings(&'static str),
+    /// The client library does not take the settings.
+    #[error("relay cannot create its producer")]
+    Producer(#[source] ProducerError),
+    /// The server must not be used as it is.
+    #[error("relay refuses this server")]
+    Refused(#[source] Refusal),
+}
+
+/// First and longest wait after a failure.
+const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// A session that lasted longer was healthy: its failure is a new one.
+const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+/// Time for the last statements of a shutdown, beyond the grace for acknowledgements.
+const SHUTDOWN_EXTRA: Duration = Duration::from_secs(2);
+/// How often gauges are set.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Publishes until `stop`, then waits for what is in flight and gives the shards back.
+///
+/// Database and broker may be away for any time. Dropping the future ends the relay at once, as a crash does: what was
+/// not recorded is sent again, with the same ids.
+///
+/// # Errors
+/// Settings or a server that cannot be used; see [`RelayError`].
+pub async fn run(
+    settings: RelaySettings,
+    options: PgConnectOptions,
+    nudge: Option<Nudge>,
+    stop: CancellationToken,
+    status: Arc<RelayStatus>,
+) -> Result<(), RelayError> {
+    settings.check()?;
+    metrics::describe();
+    let relay = Relay { settings: Arc::new(settings), options, nudge, stop, status: Arc::clone(&status) };
+    tokio::select! {
+        ended = supervise(&relay) => {
+            status.disconnected(None);
+            status.report();
+            ended
+        }
+        () = report(&status) => Ok(()),
+    }
+}
+
+async fn report(status: &RelayStatus) {
+    loop {
+        status.report();
+        tokio::time::sleep(REPORT_INTERVAL).await;
+    }
+}
+
+async fn supervise(relay: &Relay) -> Result<(), RelayError> {
+    let mut failures = Failures::default();
+    loop {
+        let begun = (Instant::now(), relay.status.published());
+        let ended = tokio::select! {
+            ended = relay.session() => ended,
+            () = overdue(relay) => return Ok(()),
+        };
+        let pause = match ended {
+            Ok(SessionEnd::Stopped) => return Ok(()),
+            Ok(SessionEnd::MoreShards) => Duration::ZERO,
+            Ok(SessionEnd::StandBy) => relay.settings.lease / 3,
+            Err(error) => {
+                if relay.status.published() > begun.1 || begun.0.elapsed() > HEALTHY_AFTER {
+                    failures = Failures::default();
+                }
+                failures.next(relay, error)?
+            }
+        };
+        if relay.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// A session that hangs in a server's silence does not hold up the shutdown.
+async fn overdue(relay: &Relay) {
+    relay.stop.cancelled().await;
+    tokio::time::sleep(relay.settings.shutdown_grace + SHUTDOWN_EXTRA).await;
+}
+
+/// Failures since the last success.
+#[derive(Debug, Default)]
+struct Failures {
+    count: u32,
+    logged: String,
+}
+
+impl Failures {
+    /// Logs the failure once and answers how long to wait.
+    fn next(&mut self, relay: &Relay, error: SessionError) -> Result<Duration, RelayError> {
+        let text = chain(&error);
+        relay.status.disconnected(Some(text.clone()));
+        match error {
+            // After a failover the old address may lead to a replica for a while.
+            SessionError::Refused(Refusal::InRecovery) if relay.status.has_worked() => {}
+            SessionError::Refused(refusal) => return Err(RelayError::Refused(refusal)),
+            SessionError::Producer(error) => return Err(RelayError::Producer(error)),
+            SessionError::Database(_)
+            | SessionError::Silent(_)
+            | SessionError::LeaseExpired
+            | SessionError::OwnershipLost { .. }
+            | SessionError::Send { .. }
+            | SessionError::Delivery(_)
+            | SessionError::Headers { .. }
+            | SessionError::UnknownIncarnation(_)
+            | SessionError::Snapshot(_)
+            | SessionError::Died(_) => {}
+        }
+        if self.logged == text {
+            tracing::debug!(error = text, "relay fails again");
+        } else {
+            tracing::warn!(error = text, "relay begins again at the stored position");
+            self.logged = text;
+        }
+        let backoff = BACKOFF_FIRST.saturating_mul(1 << self.count.min(6)).min(BACKOFF_MAX);
+        self.count += 1;
+        // Relays that failed together do not come back together.
+        Ok(backoff.mul_f64(rand::random_range(0.5..1.0)))
+    }
+}
+
+fn chain(error: &SessionError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,312 @@
+//! Reads windows and hands their rows to the producer, in batches.
+//!
+//! Invariant: rows of a window are sent in the order of their ids, and windows in the order of their snapshots.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use kafka_client::{Producer, SendError};
+use sqlx::PgConnection;
+use sqlx::postgres::PgConnectOptions;
+use tokio_util::sync::CancellationToken;
+
+use super::kill::kill_point;
+use super::pace::{Found, Pace};
+use super::prefix::Progress;
+use super::record::RecordWriter;
+use super::session::SessionError;
+use super::settings::RelaySettings;
+use super::status::RelayStatus;
+use super::tracker::{Tracker, TrackerSink};
+use super::window::{Groups, Partial, Position, Snapshot};
+use crate::nudge::Nudge;
+use crate::store::window::{NextEnd, StoredEvent, WindowBounds, connect_reader, load_next_end, stream_window};
+use crate::{metrics, store};
+
+/// A statement that waits longer for room is ended and begun again later: while it is open, its snapshot keeps the
+/// whole server from cleaning up, and an outage of the broker may take hours.
+const STALL_MAX: Duration = Duration::from_secs(1);
+/// Pause before a record is offered again to a full producer.
+const QUEUE_PAUSE: Duration = Duration::from_millis(1);
+/// Longest wait for the answer to a poll.
+const POLL_PATIENCE: Duration = Duration::from_secs(30);
+/// Longest wait for the next row: sorting a giant window takes a while.
+const ROW_PATIENCE: Duration = Duration::from_secs(600);
+
+/// What the reader works with besides its own state.
+pub(crate) struct Surroundings<'s> {
+    pub(crate) settings: &'s RelaySettings,
+    pub(crate) options: &'s PgConnectOptions,
+    pub(crate) producer: &'s Producer<TrackerSink>,
+    pub(crate) tracker: &'s Tracker,
+    pub(crate) status: &'s RelayStatus,
+    pub(crate) nudge: Option<&'s Nudge>,
+    /// Ends the reader at the next place where nothing is half done.
+    pub(crate) stop: &'s CancellationToken,
+}
+
+/// Reads the windows of all owned shards.
+pub(crate) struct Reader<'s> {
+    around: Surroundings<'s>,
+    connection: PgConnection,
+    groups: Groups,
+    /// `ce_source` by incarnation.
+    sources: HashMap<i16, String>,
+    writer: RecordWriter,
+    pace: Pace,
+}
+
+/// A window that is being read.
+struct Window {
+    from: Arc<Snapshot>,
+    end: Arc<Snapshot>,
+    shards: Arc<[i16]>,
+    taken_at: Option<Instant>,
+    /// The last row that was sent.
+    last_id: i64,
+    rows: usize,
+    batch: Option<OpenBatch>,
+}
+
+struct OpenBatch {
+    number: usize,
+    events: usize,
+    bytes: usize,
+}
+
+/// Why reading rows has ended.
+enum Streamed {
+    All,
+    Stopped,
+    /// There was no room for longer than a statement may stay open.
+    Stalled,
+    /// A row of an incarnation that appeared after the sources were loaded.
+    NewIncarnation(i16),
+}
+
+impl<'s> Reader<'s> {
+    pub(crate) async fn new(
+        around: Surroundings<'s>,
+        mut connection: PgConnection,
+        groups: Groups,
+    ) -> Result<Self, SessionError> {
+        let sources = load_sources(&mut connection).await?;
+        let pace = Pace::new(around.settings.busy_pause, around.settings.idle_pause_max);
+        Ok(Self { around, connection, groups, sources, writer: RecordWriter::new(), pace })
+    }
+
+    /// Reads window after window until it is stopped.
+    pub(crate) async fn run(&mut self) -> Result<(), SessionError> {
+        while !self.around.stop.is_cancelled() {
+            let found = self.read_next().await?;
+            let pause = self.pace.after(found);
+            if !pause.is_zero() {
+                self.pause(pause).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_next(&mut self) -> Result<Found, SessionError> {
+        let Some(group) = self.groups.hindmost().cloned() else { return Ok(Found::Nothing) };
+        let from = Arc::clone(&group.position.at);
+        let polled_at = Instant::now();
+        let next = poll(&mut self.connection, &from).await?;
+        let end = self.groups.window_end(Arc::new(next.snapshot.parse().map_err(SessionError::Snapshot)?));
+        if end == from {
+            if self.around.tracker.is_empty() {
+                self.around.status.published_until(polled_at);
+            }
+            return Ok(Found::Nothing);
+        }
+        let is_partial = group.position.partial.is_some();
+        let age = Duration::try_from_secs_f64(next.age_seconds).unwrap_or_default();
+        let mut window = Window {
+            from,
+            end: Arc::clone(&end),
+            shards: group.shards,
+            taken_at: if is_partial { None } else { polled_at.checked_sub(age) },
+            last_id: group.position.partial.map_or(i64::MIN, |partial| partial.last_id),
+            rows: 0,
+            batch: None,
+        };
+        if !self.read_window(&mut window).await? {
+            return Ok(Found::Nothing);
+        }
+        self.groups.advance(end);
+        if window.rows > 0 {
+            metrics::window_read(window.rows);
+        }
+        let is_behind = next.is_tick || is_partial || window.rows >= self.around.settings.batch_events_max;
+        Ok(if is_behind { Found::More } else if window.rows > 0 { Found::Some } else { Found::Nothing })
+    }
+
+    /// Sends all rows of the window; answers `false` when it was stopped before its end.
+    async fn read_window(&mut self, window: &mut Window) -> Result<bool, SessionError> {
+        loop {
+            match self.send_rows(window).await? {
+                Streamed::All => {
+                    let progress = window.progress(Position::at(Arc::clone(&window.end)));
+                    self.seal(window, progress).await;
+                    return Ok(true);
+                }
+                Streamed::Stopped => {
+                    if window.batch.is_some() {
+                        let progress = window.progress(window.inside());
+                        self.seal(window, progress).await;
+                    }
+                    return Ok(false);
+                }
+                Streamed::Stalled => {
+                    let Surroundings { settings, tracker, stop, .. } = &self.around;
+                    let room = tracker.wait_for_room(settings.batch_events_max, settings.batch_bytes_max());
+                    // The old connection is closed only when there is room: it is the new one that ends its statement.
+                    self.connection = connect_reader(self.around.options).await.map_err(SessionError::Database)?;
+                    if stop.run_until_cancelled(room).await.is_none() {
+                        return Ok(false);
+                    }
+                }
+                Streamed::NewIncarnation(incarnation) => {
+                    // A connection in the middle of a statement would first have to read the rest of it.
+                    self.connection = connect_reader(self.around.options).await.map_err(SessionError::Database)?;
+                    self.sources = load_sources(&mut self.connection).await?;
+                    if !self.sources.contains_key(&incarnation) {
+                        return Err(SessionError::UnknownIncarnation(incarnation));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn send_rows(&mut self, window: &mut Window) -> Result<Streamed, SessionError> {
+        let Self { around, connection, sources, writer, .. } = self;
+        let (events_max, bytes_max) = (around.settings.batch_events_max, around.settings.batch_bytes_max());
+        let mut rows = stream_window(connection, &window.bounds(), window.last_id);
+        loop {
+            let row = match tokio::time::timeout(ROW_PATIENCE, rows.next()).await {
+                Ok(Some(row)) => row.map_err(SessionError::Database)?,
+                Ok(None) => return Ok(Streamed::All),
+                Err(_) => return Err(SessionError::Silent("the rows of a window")),
+            };
+            let event = StoredEvent::from_row(&row).map_err(SessionError::Database)?;
+            let Some(source) = sources.get(&event.incarnation) else {
+                return Ok(Streamed::NewIncarnation(event.incarnation));
+            };
+            if window.batch.is_none() {
+                if around.stop.is_cancelled() {
+                    return Ok(Streamed::Stopped);
+                }
+                let opened = around.stop.run_until_cancelled(tokio::time::timeout(
+                    STALL_MAX,
+                    around.tracker.open(events_max, bytes_max),
+                ));
+                match opened.await {
+                    None => return Ok(Streamed::Stopped),
+                    Some(Err(_)) => return Ok(Streamed::Stalled),
+                    Some(Ok(number)) => window.batch = Some(OpenBatch { number, events: 0, bytes: 0 }),
+                }
+                kill_point("relay.before_publish");
+            }
+            let Some(batch) = &mut window.batch else { continue };
+            send(around.producer, writer, &event, source, batch.number).await?;
+            window.last_id = event.id;
+            window.rows += 1;
+            batch.events += 1;
+            batch.bytes += event.bytes();
+            if batch.events >= events_max || batch.bytes >= bytes_max {
+                let progress = window.progress(window.inside());
+                window.seal(around.tracker, progress);
+            }
+        }
+    }
+
+    /// Ends the batch that is open, or an empty one, with this progress.
+    async fn seal(&self, window: &mut Window, progress: Progress) {
+        if window.batch.is_none() {
+            window.batch = Some(OpenBatch { number: self.around.tracker.open(0, 0).await, events: 0, bytes: 0 });
+        }
+        window.seal(self.around.tracker, progress);
+    }
+
+    async fn pause(&self, pause: Duration) {
+        let Surroundings { settings, nudge, stop, .. } = &self.around;
+        // A nudge does not shorten the busy pause: under load there is one for each commit.
+        let busy = pause.min(settings.busy_pause);
+        tokio::time::sleep(busy).await;
+        let rest = tokio::time::sleep(pause - busy);
+        match nudge {
+            Some(nudge) => tokio::select! {
+                () = rest => {}
+                () = nudge.notified() => {}
+                () = stop.cancelled() => {}
+            },
+            None => {
+                stop.run_until_cancelled(rest).await;
+            }
+        }
+    }
+}
+
+impl Window {
+    fn bounds(&self) -> WindowBounds {
+        WindowBounds {
+            first_txid: self.from.xmax().to_string(),
+            end_txid: self.end.xmax().to_string(),
+            running: self.from.running().iter().map(u64::to_string).collect(),
+            end: self.end.to_string(),
+            shards: self.shards.to_vec(),
+        }
+    }
+
+    fn inside(&self) -> Position {
+        let partial = Partial { end: Arc::clone(&self.end), last_id: self.last_id };
+        Position { at: Arc::clone(&self.from), partial: Some(partial) }
+    }
+
+    fn progress(&self, position: Position) -> Progress {
+        let taken_at = if position.partial.is_none() { self.taken_at } else { None };
+        Progress { shards: Arc::clone(&self.shards), position, taken_at }
+    }
+
+    fn seal(&mut self, tracker: &Tracker, progress: Progress) {
+        if let Some(batch) = self.batch.take() {
+            tracker.seal(batch.number, batch.events, batch.bytes, progress);
+        }
+    }
+}
+
+async fn poll(connection: &mut PgConnection, from: &Snapshot) -> Result<NextEnd, SessionError> {
+    match tokio::time::timeout(POLL_PATIENCE, load_next_end(connection, &from.to_string())).await {
+        Ok(answer) => answer.map_err(SessionError::Database),
+        Err(_) => Err(SessionError::Silent("a poll")),
+    }
+}
+
+async fn send(
+    producer: &Producer<TrackerSink>,
+    writer: &mut RecordWriter,
+    event: &StoredEvent<'_>,
+    source: &str,
+    batch: usize,
+) -> Result<(), SessionError> {
+    loop {
+        let sent = writer
+            .write(event, source, |record| producer.try_send(record, batch))
+            .map_err(|error| SessionError::Headers { id: event.id, error })?;
+        match sent {
+            Ok(()) => return Ok(()),
+            Err(SendError::QueueFull) => tokio::time::sleep(QUEUE_PAUSE).await,
+            Err(error) => return Err(SessionError::Send { id: event.id, error }),
+        }
+    }
+}
+
+async fn load_sources(connection: &mut PgConnection) -> Result<HashMap<i16, String>, SessionError> {
+    let incarnations = store::guard::list_incarnations(connection).await.map_err(SessionError::Database)?;
+    let source = |system_identifier: i64, timeline: i32| {
+        format!("urn:outbox:{}:{timeline}", system_identifier.cast_unsigned())
+    };
+    Ok(incarnations.into_iter().map(|(id, system, timeline)| (id, source(system, timeline))).collect())
+}

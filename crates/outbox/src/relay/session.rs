@@ -1,0 +1,185 @@
+//! One stretch of work: from claiming shards to the first failure, or to the end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kafka_client::{DeliveryError, Producer, ProducerError, SendError};
+use sqlx::PgConnection;
+use sqlx::postgres::PgConnectOptions;
+use thiserror::Error;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::guard::{Refusal, guard};
+use super::keeper::Keeper;
+use super::reader::{Reader, Surroundings};
+use super::settings::RelaySettings;
+use super::status::RelayStatus;
+use super::tracker::{Tracker, TrackerSink};
+use super::window::{Groups, Partial, Position, UnreadableSnapshot};
+use crate::headers::UnreadableHeaders;
+use crate::metrics::{self, LeaseChange};
+use crate::nudge::Nudge;
+use crate::store::shard::{ClaimedShard, claim_shards};
+use crate::store::window::{connect_keeper, connect_reader};
+
+/// Why a session has ended early. Whatever it is, the next one begins at the stored positions.
+#[derive(Debug, Error)]
+pub(crate) enum SessionError {
+    #[error("the database failed")]
+    Database(#[source] sqlx::Error),
+    #[error("the database did not answer: {0}")]
+    Silent(&'static str),
+    #[error("the leases ran out before they could be renewed")]
+    LeaseExpired,
+    #[error("{owned} of {shards} shards are still owned")]
+    OwnershipLost { owned: u64, shards: usize },
+    #[error("event {id} was not accepted by the producer")]
+    Send {
+        id: i64,
+        #[source]
+        error: SendError,
+    },
+    #[error("a record was not delivered")]
+    Delivery(#[source] DeliveryError),
+    #[error("event {id} in outbox.event has unreadable headers")]
+    Headers {
+        id: i64,
+        #[source]
+        error: UnreadableHeaders,
+    },
+    #[error("incarnation {0} is not in outbox.incarnation")]
+    UnknownIncarnation(i16),
+    #[error("a position in outbox.shard is not readable")]
+    Snapshot(#[source] UnreadableSnapshot),
+    #[error("a background task has died")]
+    Died(#[source] tokio::task::JoinError),
+    #[error("the server cannot be used")]
+    Refused(#[source] Refusal),
+    #[error("the producer cannot be created")]
+    Producer(#[source] ProducerError),
+}
+
+/// How a session has ended in peace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SessionEnd {
+    /// It was told to stop.
+    Stopped,
+    /// Every shard is owned by other relays.
+    StandBy,
+    /// There are more shards to claim.
+    MoreShards,
+}
+
+/// What every session of a relay works with.
+#[derive(Clone)]
+pub(crate) struct Relay {
+    pub(crate) settings: Arc<RelaySettings>,
+    pub(crate) options: PgConnectOptions,
+    pub(crate) nudge: Option<Nudge>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) status: Arc<RelayStatus>,
+}
+
+impl Relay {
+    /// Claims what can be claimed and works until something ends it.
+    pub(crate) async fn session(&self) -> Result<SessionEnd, SessionError> {
+        let mut connection = connect_reader(&self.options).await.map_err(SessionError::Database)?;
+        guard(&mut connection).await?;
+        let claimed_at = Instant::now();
+        let claimed = claim_shards(&mut connection, &self.settings.owner, self.settings.lease)
+            .await
+            .map_err(SessionError::Database)?;
+        self.status.connected(claimed.len());
+        if claimed.is_empty() {
+            self.status.set_failure(None);
+            return Ok(SessionEnd::StandBy);
+        }
+        metrics::leases_changed(LeaseChange::Claimed, claimed.len());
+        tracing::info!(owner = self.settings.owner, shards = claimed.len(), "relay owns shards");
+        let tracker = Tracker::new(self.settings.in_flight_limits());
+        let producer = Producer::new(&self.settings.producer, TrackerSink(Arc::clone(&tracker)))
+            .map_err(SessionError::Producer)?;
+        let ended = self.work(connection, claimed, claimed_at, &tracker, &producer).await;
+        if producer.in_flight() > 0 {
+            metrics::producer_reset();
+        }
+        // Dropping gives up what is in flight and blocks for a moment.
+        let dropped = tokio::task::spawn_blocking(move || drop(producer)).await;
+        dropped.map_err(SessionError::Died)?;
+        ended
+    }
+
+    async fn work(
+        &self,
+        connection: PgConnection,
+        claimed: Vec<ClaimedShard>,
+        claimed_at: Instant,
+        tracker: &Arc<Tracker>,
+        producer: &Producer<TrackerSink>,
+    ) -> Result<SessionEnd, SessionError> {
+        let stop = self.stop.child_token();
+        let finish = CancellationToken::new();
+        let epochs = claimed.iter().map(|shard| (shard.shard, shard.epoch)).collect();
+        let keeper = Keeper {
+            connection: connect_keeper(&self.options).await.map_err(SessionError::Database)?,
+            settings: Arc::clone(&self.settings),
+            status: Arc::clone(&self.status),
+            tracker: Arc::clone(tracker),
+            epochs,
+            renewed_at: claimed_at,
+            more_shards: stop.clone(),
+            finish: finish.clone(),
+            release: self.stop.clone(),
+        };
+        // A set, so that the task ends with this future, however that ends.
+        let mut keeping = JoinSet::new();
+        keeping.spawn(keeper.run());
+        let around = Surroundings {
+            settings: &self.settings,
+            options: &self.options,
+            producer,
+            tracker,
+            status: &self.status,
+            nudge: self.nudge.as_ref(),
+            stop: &stop,
+        };
+        let mut reader = Reader::new(around, connection, groups_of(claimed)?).await?;
+        let read_and_drain = async {
+            reader.run().await?;
+            // What is not acknowledged in time is sent again by the next owner.
+            let _ = tokio::time::timeout(self.settings.shutdown_grace, tracker.drained()).await;
+            finish.cancel();
+            Ok::<(), SessionError>(())
+        };
+        tokio::select! {
+            read = read_and_drain => read?,
+            kept = kept(&mut keeping) => return Err(kept.err().unwrap_or(SessionError::LeaseExpired)),
+            failure = tracker.failed() => return Err(SessionError::Delivery(failure)),
+        }
+        kept(&mut keeping).await?;
+        Ok(if self.stop.is_cancelled() { SessionEnd::Stopped } else { SessionEnd::MoreShards })
+    }
+}
+
+async fn kept(keeping: &mut JoinSet<Result<(), SessionError>>) -> Result<(), SessionError> {
+    match keeping.join_next().await {
+        Some(Ok(ended)) => ended,
+        Some(Err(died)) => Err(SessionError::Died(died)),
+        None => Ok(()),
+    }
+}
+
+fn groups_of(claimed: Vec<ClaimedShard>) -> Result<Groups, SessionError> {
+    let mut positions = BTreeMap::new();
+    for shard in claimed {
+        let read = |text: &str| text.parse().map(Arc::new).map_err(SessionError::Snapshot);
+        let partial = match (&shard.window_end, shard.window_last_id) {
+            (Some(end), Some(last_id)) => Some(Partial { end: read(end)?, last_id }),
+            _ => None,
+        };
+        positions.insert(shard.shard, Position { at: read(&shard.position)?, partial });
+    }
+    Ok(Groups::new(positions))
+}

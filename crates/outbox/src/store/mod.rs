@@ -1,0 +1,8 @@
+//! All SQL of this crate: free functions, one statement each.
+
+pub(crate) mod append;
+pub(crate) mod backlog;
+pub(crate) mod guard;
+pub(crate) mod shard;
+pub(crate) mod tick;
+pub(crate) mod window;

@@ -1,0 +1,152 @@
+//! Windows: where the next one ends, and its rows.
+
+use chrono::{DateTime, Utc};
+use futures_util::stream::BoxStream;
+use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::{ConnectOptions, PgConnection, Row};
+use uuid::Uuid;
+
+/// Where a window may end.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct NextEnd {
+    /// A snapshot.
+    pub(crate) snapshot: String,
+    /// Seconds since it was taken.
+    pub(crate) age_seconds: f64,
+    /// Whether it is a tick, so that there is more behind it.
+    pub(crate) is_tick: bool,
+}
+
+/// The first tick after `position`, else a snapshot taken now.
+///
+/// Whatever is visible in either is visible to every statement that starts later.
+pub(crate) async fn load_next_end(connection: &mut PgConnection, position: &str) -> Result<NextEnd, sqlx::Error> {
+    sqlx::query_as(
+        "select coalesce(tick.snapshot, pg_current_snapshot())::text as snapshot,
+                coalesce(extract(epoch from clock_timestamp() - tick.taken_at), 0)::float8 as age_seconds,
+                tick.snapshot is not null as is_tick
+           from (select) as nothing
+           left join lateral (
+                select snapshot, taken_at from outbox.tick
+                 where pg_snapshot_xmax(snapshot) > pg_snapshot_xmax($1::text::pg_snapshot)
+                 order by pg_snapshot_xmax(snapshot), id
+                 limit 1) as tick on true",
+    )
+    .bind(position)
+    .fetch_one(connection)
+    .await
+}
+
+/// What a window's rows are chosen by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WindowBounds {
+    /// Lowest transaction that had not begun in the first snapshot.
+    pub(crate) first_txid: String,
+    /// Lowest transaction that had not begun in the last snapshot.
+    pub(crate) end_txid: String,
+    /// Transactions that ran in the first snapshot.
+    pub(crate) running: Vec<String>,
+    /// The last snapshot.
+    pub(crate) end: String,
+    /// Shards to read.
+    pub(crate) shards: Vec<i16>,
+}
+
+/// Two ranges of the one index: transactions that began after the first snapshot, and those that ran in it. Neither
+/// is bounded by the oldest running transaction, so that one left open for hours costs nothing.
+const WINDOW_ROWS: &str = "
+    select id, event_id, incarnation, event_type, topic, partition_key, payload, headers, traceparent, occurred_at
+      from (select id, event_id, incarnation, event_type, topic, partition_key, payload, headers, traceparent,
+                   occurred_at
+              from outbox.event
+             where txid >= $1::text::xid8 and txid < $2::text::xid8
+               and shard = any($5::smallint[]) and id > $6
+               and pg_visible_in_snapshot(txid, (select $4::text::pg_snapshot))
+            union all
+            select id, event_id, incarnation, event_type, topic, partition_key, payload, headers, traceparent,
+                   occurred_at
+              from outbox.event
+             where txid = any($3::text[]::xid8[])
+               and shard = any($5::smallint[]) and id > $6
+               and pg_visible_in_snapshot(txid, (select $4::text::pg_snapshot))) as in_window
+     order by id";
+
+/// The rows of a window behind `after_id`, in order; the server sends as fast as they are taken.
+pub(crate) fn stream_window<'c>(
+    connection: &'c mut PgConnection,
+    bounds: &WindowBounds,
+    after_id: i64,
+) -> BoxStream<'c, Result<PgRow, sqlx::Error>> {
+    sqlx::query(WINDOW_ROWS)
+        .bind(bounds.first_txid.clone())
+        .bind(bounds.end_txid.clone())
+        .bind(bounds.running.clone())
+        .bind(bounds.end.clone())
+        .bind(bounds.shards.clone())
+        .bind(after_id)
+        .fetch(connection)
+}
+
+/// One event as stored, borrowed from its row.
+#[derive(Debug)]
+pub(crate) struct StoredEvent<'r> {
+    pub(crate) id: i64,
+    pub(crate) event_id: Uuid,
+    pub(crate) incarnation: i16,
+    pub(crate) event_type: &'r str,
+    pub(crate) topic: &'r str,
+    pub(crate) partition_key: &'r str,
+    pub(crate) payload: Option<&'r [u8]>,
+    pub(crate) headers: Option<&'r [u8]>,
+    pub(crate) traceparent: Option<&'r str>,
+    pub(crate) occurred_at: DateTime<Utc>,
+}
+
+impl<'r> StoredEvent<'r> {
+    /// Reads the columns of [`stream_window`].
+    pub(crate) fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: row.try_get(0)?,
+            event_id: row.try_get(1)?,
+            incarnation: row.try_get(2)?,
+            event_type: row.try_get(3)?,
+            topic: row.try_get(4)?,
+            partition_key: row.try_get(5)?,
+            payload: row.try_get(6)?,
+            headers: row.try_get(7)?,
+            traceparent: row.try_get(8)?,
+            occurred_at: row.try_get(9)?,
+        })
+    }
+
+    /// Bytes that the event brings into the producer's queue.
+    pub(crate) fn bytes(&self) -> usize {
+        self.payload.map_or(0, <[u8]>::len) + self.headers.map_or(0, <[u8]>::len) + self.partition_key.len()
+    }
+}
+
+/// Memory of the server for sorting one window, so that ordinary windows are sorted without a temporary file.
+const SORT_MEMORY: &str = "32MB";
+
+/// A connection for reading windows: plans must not depend on statistics, because a table that was just filled has none.
+pub(crate) async fn connect_reader(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    options
+        .clone()
+        .application_name("outbox-relay")
+        .options([("enable_seqscan", "off"), ("jit", "off"), ("work_mem", SORT_MEMORY)])
+        .disable_statement_logging()
+        .connect()
+        .await
+}
+
+/// A connection for leases and positions. A position that is lost with the server's last moments only means that some
+/// events are sent again, so its commits need not wait for the disk.
+pub(crate) async fn connect_keeper(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    options
+        .clone()
+        .application_name("outbox-relay-positions")
+        .options([("synchronous_commit", "off")])
+        .disable_statement_logging()
+        .connect()
+        .await
+}

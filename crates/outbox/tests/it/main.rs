@@ -1,0 +1,13 @@
+//! The outbox against real servers.
+#![cfg(test)]
+
+mod append;
+mod delivery;
+mod fixture;
+mod guards;
+mod order;
+mod outage;
+mod ownership;
+mod proxy;
+mod restart;
+mod ticks;

@@ -80,7 +80,7 @@ impl LocalCache {
 
     fn fill_one(&self, card: &Card, now: Instant) -> bool {
         let end = self.card_end(card.product_id, now);
-        let cards_max = self.settings.local_cards_max / SHARDS;
+        let cards_max = self.settings.local_cards_max.div_ceil(SHARDS);
         let mut shard = self.shard(card.product_id);
         if shard.len() >= cards_max && !shard.contains_key(&card.product_id) {
             shard.retain(|_, slot| {

@@ -197,8 +197,7 @@ fn encode_card(card: &Card) -> Result<Vec<u8>, CacheError> {
 
 /// An entry that cannot be read is a miss: the next fill or invalidation replaces it.
 fn decode_card(product_id: i64, bytes: &[u8]) -> Option<Card> {
-    let stored: StoredCard =
-        serde_json::from_slice(bytes).inspect_err(|_| metrics::error("decode")).ok()?;
+    let stored: StoredCard = serde_json::from_slice(bytes).inspect_err(|_| metrics::error("decode")).ok()?;
     Some(Card {
         product_id,
         code: stored.code,

@@ -10,6 +10,9 @@ create table shop.product (
     created_at timestamptz not null default clock_timestamp()
 );
 
+-- The list by price.
+create index product_by_price on shop.product (price, id);
+
 create table shop.stock (
     product_id bigint      primary key references shop.product,
     quantity   bigint      not null constraint stock_quantity_not_negative check (quantity >= 0),

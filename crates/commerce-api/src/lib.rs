@@ -1,1 +1,142 @@
-//! Placeholder.
+//! The shop's HTTP api: products, likes, orders, views — each change with its event in one transaction.
+//!
+//! Invariants: an event exists if and only if its change committed (everything goes through [`EventLog`] on the
+//! transaction of the change); stock rows are changed under locks taken in product order; a page is served whether or
+//! not counting works. Layers: `domain` rules, `store` SQL, `commands` effects, `routes` HTTP; each knows only those
+//! before it. Deliberately absent: who may call what beyond the gateway's word, and the counting itself (the streamer
+//! does it).
+
+mod batch_reader;
+mod catalog;
+pub mod commands;
+mod counts;
+mod domain;
+mod error;
+mod event_log;
+mod metrics;
+mod routes;
+mod settings;
+mod store;
+mod views;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::serve::ListenerExt;
+use product_cache::ProductCache;
+use runtime::database::Pool;
+use runtime::{Clock, Lifecycle, TaskKind};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+pub use commands::import;
+pub use domain::{Line, OrderKind};
+pub use event_log::{EventLog, EventLogError};
+pub use settings::{ApiSettings, AuthMode, AuthSettings, MetricsSettings, SettingsError};
+pub use store::{ProductRecount, StoreError, recount};
+
+use batch_reader::{BatchReaderTask, batch_reader};
+use catalog::{CardSource, Catalog};
+use commands::Shop;
+use counts::{CountReader, CountSource, count_source};
+use views::{ViewQueue, ViewWriter, view_writer};
+
+/// The schema `shop`; its migrations are recorded inside it.
+#[must_use]
+pub fn migrations() -> sqlx::migrate::Migrator {
+    let mut migrator = sqlx::migrate!("./migrations");
+    migrator.create_schema("shop");
+    migrator.dangerous_set_table_name("shop._migrations");
+    migrator
+}
+
+/// What the api works with.
+#[derive(Clone)]
+pub struct ApiParts {
+    /// The shop's database.
+    pub pool: Pool,
+    /// The streamer's database, where the counts are; often the same pool.
+    pub metrics_pool: Pool,
+    /// Product cards.
+    pub cache: Arc<dyn ProductCache>,
+    /// Where events go.
+    pub log: EventLog,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The api, ready to be started.
+pub struct Api {
+    app: Arc<App>,
+    cards: BatchReaderTask<CardSource>,
+    counts: BatchReaderTask<CountSource>,
+    views: ViewWriter,
+}
+
+/// What every request shares.
+struct App {
+    settings: ApiSettings,
+    auth: AuthSettings,
+    shop: Arc<Shop>,
+    metrics_pool: Pool,
+    catalog: Catalog,
+    counts: CountReader,
+    views: ViewQueue,
+    concurrency: Semaphore,
+}
+
+/// Binds the buyers' port; fails early when it is taken.
+///
+/// # Errors
+/// The bind error of the operating system.
+pub async fn bind(settings: &ApiSettings) -> std::io::Result<TcpListener> {
+    TcpListener::bind(settings.listen).await
+}
+
+impl Api {
+    /// Puts the parts together; starts nothing.
+    ///
+    /// # Errors
+    /// [`SettingsError`] names a setting that cannot be used.
+    pub fn new(settings: ApiSettings, auth: AuthSettings, parts: ApiParts) -> Result<Self, SettingsError> {
+        settings.validate()?;
+        let ApiParts { pool, metrics_pool, cache, log, clock } = parts;
+        let shop = Arc::new(Shop { pool: pool.clone(), clock, log });
+        let source = CardSource { pool, cache: Arc::clone(&cache) };
+        let (cards, card_task) = batch_reader(source, settings.read_queue_max, settings.read_batch_max);
+        let source = count_source(metrics_pool.clone(), settings.counts_cached_max, settings.counts_age_max);
+        let recent = source.recent();
+        let (counts, count_task) = batch_reader(source, settings.read_queue_max, settings.read_batch_max);
+        let counts = CountReader::new(recent, counts, settings.counts_age_max, settings.counts_wait);
+        let (views, view_task) = view_writer(
+            Arc::clone(&shop),
+            settings.view_queue_max,
+            settings.view_batch_max,
+            settings.view_wait,
+            settings.view_commit_wait,
+        );
+        let concurrency = Semaphore::new(settings.concurrency_max);
+        let catalog = Catalog { cache, cards };
+        let app = Arc::new(App { settings, auth, shop, metrics_pool, catalog, counts, views, concurrency });
+        Ok(Self { app, cards: card_task, counts: count_task, views: view_task })
+    }
+
+    /// Starts the server on `listener` and the tasks behind it. On shutdown the server answers what it has accepted;
+    /// the tasks serve it until then and end with it.
+    pub fn start(self, listener: TcpListener, lifecycle: &mut Lifecycle) {
+        let shutdown = lifecycle.shutdown();
+        lifecycle.spawn(TaskKind::ViewWriter, self.views.run());
+        lifecycle.spawn(TaskKind::CardReader, self.cards.run());
+        lifecycle.spawn(TaskKind::CountReader, self.counts.run());
+        let service = routes::router(self.app).into_make_service_with_connect_info::<SocketAddr>();
+        // Answers are small and complete: waiting to coalesce them only delays them.
+        let listener = listener.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY is not set");
+            }
+        });
+        let server =
+            axum::serve(listener, service).with_graceful_shutdown(async move { shutdown.cancelled().await });
+        lifecycle.spawn(TaskKind::Api, server.into_future());
+    }
+}

@@ -1,0 +1,75 @@
+//! What a buyer sees of products: the cached card, the newest known state of stock, and counts.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use product_cache::{Card, Lookup, ProductCache};
+use runtime::database::Pool;
+
+use crate::batch_reader::{BatchReader, Source};
+use crate::error::ApiError;
+use crate::store::catalog::list_cards;
+use crate::store::{Session, StoreError};
+
+/// Cards of products that are not in the cache, from the database.
+pub(crate) struct CardSource {
+    pub(crate) pool: Pool,
+    pub(crate) cache: Arc<dyn ProductCache>,
+}
+
+impl Source for CardSource {
+    type Value = Card;
+
+    async fn load(&self, ids: &[i64]) -> Result<HashMap<i64, Card>, StoreError> {
+        let mut session = Session::open(&self.pool).await?;
+        let cards = list_cards(&mut session, ids).await?;
+        session.release();
+        Ok(cards.into_iter().map(|card| (card.product_id, card)).collect())
+    }
+
+    /// Fills after the answers: a slow cache delays no page, and one that is away costs only the next read.
+    async fn answered(&self, values: &HashMap<i64, Card>) {
+        let cards: Vec<Card> = values.values().cloned().collect();
+        if let Err(error) = self.cache.fill(&cards).await {
+            tracing::debug!(%error, "cards were not cached");
+        }
+    }
+}
+
+/// Reads products for buyers.
+pub(crate) struct Catalog {
+    pub(crate) cache: Arc<dyn ProductCache>,
+    pub(crate) cards: BatchReader<Card>,
+}
+
+impl Catalog {
+    /// The products that exist, in the order of `ids`, each with the newest known `sold_out`.
+    ///
+    /// # Errors
+    /// Only when cache and database both lack a product's card.
+    pub(crate) async fn list_products(&self, ids: &[i64]) -> Result<Vec<Card>, ApiError> {
+        let lookups = self.look_up(ids).await;
+        let missing: Vec<i64> =
+            ids.iter().zip(&lookups).filter(|(_, lookup)| lookup.card.is_none()).map(|(id, _)| *id).collect();
+        let loaded = if missing.is_empty() { Arc::default() } else { self.cards.read(missing).await? };
+        Ok(ids.iter().zip(lookups).filter_map(|(id, lookup)| newest(lookup, loaded.get(id))).collect())
+    }
+
+    /// A cache that does not answer knows nothing; the batched read then bounds what reaches the database.
+    async fn look_up(&self, ids: &[i64]) -> Vec<Lookup> {
+        match self.cache.read(ids).await {
+            Ok(lookups) if lookups.len() == ids.len() => lookups,
+            Ok(_) => vec![Lookup::default(); ids.len()],
+            Err(error) => {
+                tracing::debug!(%error, "cards are read from the database");
+                vec![Lookup::default(); ids.len()]
+            }
+        }
+    }
+}
+
+fn newest(mut lookup: Lookup, loaded: Option<&Card>) -> Option<Card> {
+    let mut card = lookup.card.take().or_else(|| loaded.cloned())?;
+    card.sold_out = lookup.sold_out(&card);
+    Some(card)
+}

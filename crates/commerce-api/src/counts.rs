@@ -1,0 +1,101 @@
+//! Counts for pages: batched, remembered for a moment, and left out rather than waited for.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use moka::sync::Cache;
+use runtime::database::Pool;
+use tokio::time::Instant;
+
+use crate::batch_reader::{BatchReader, Source};
+use crate::store::counts::{Counts, list_counts};
+use crate::store::{Session, StoreError};
+
+type Recent = Cache<i64, (Instant, Counts)>;
+
+/// Counts from the streamer's database.
+pub(crate) struct CountSource {
+    pool: Pool,
+    recent: Recent,
+}
+
+impl Source for CountSource {
+    type Value = Counts;
+
+    async fn load(&self, ids: &[i64]) -> Result<HashMap<i64, Counts>, StoreError> {
+        // Their age counts from before the read.
+        let read_at = Instant::now();
+        let mut session = Session::open(&self.pool).await?;
+        let counted = list_counts(&mut session, ids).await?;
+        session.release();
+        let mut counts: HashMap<i64, Counts> = ids.iter().map(|id| (*id, Counts::default())).collect();
+        counts.extend(counted);
+        for (id, counts) in &counts {
+            self.recent.insert(*id, (read_at, *counts));
+        }
+        Ok(counts)
+    }
+
+    async fn answered(&self, _values: &HashMap<i64, Counts>) {}
+}
+
+/// Reads counts for pages.
+pub(crate) struct CountReader {
+    recent: Recent,
+    reader: BatchReader<Counts>,
+    age_max: Duration,
+    wait: Duration,
+}
+
+/// The memory that a source and its reader share.
+pub(crate) fn count_source(pool: Pool, cached_max: usize, age_max: Duration) -> CountSource {
+    let recent = Cache::builder()
+        .max_capacity(u64::try_from(cached_max).unwrap_or(u64::MAX))
+        .time_to_live(age_max)
+        .build();
+    CountSource { pool, recent }
+}
+
+impl CountSource {
+    /// Takes a handle on the memory, for [`CountReader::new`].
+    pub(crate) fn recent(&self) -> Recent {
+        self.recent.clone()
+    }
+}
+
+impl CountReader {
+    pub(crate) fn new(
+        recent: Recent,
+        reader: BatchReader<Counts>,
+        age_max: Duration,
+        wait: Duration,
+    ) -> Self {
+        Self { recent, reader, age_max, wait }
+    }
+
+    /// The counts of `ids`, none older than the limit. Ids are left out when counts cannot be had in time: a page is
+    /// served without them.
+    pub(crate) async fn read(&self, ids: &[i64]) -> HashMap<i64, Counts> {
+        let mut known = HashMap::with_capacity(ids.len());
+        let mut missing = Vec::new();
+        for id in ids {
+            match self.recent.get(id) {
+                Some((read_at, counts)) if read_at.elapsed() <= self.age_max => {
+                    known.insert(*id, counts);
+                }
+                _ => missing.push(*id),
+            }
+        }
+        if missing.is_empty() {
+            return known;
+        }
+        match tokio::time::timeout(self.wait, self.reader.read(missing.clone())).await {
+            Ok(Ok(read)) => {
+                known.extend(missing.iter().filter_map(|id| Some((*id, *read.get(id)?))));
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "page is served without counts"),
+            Err(_elapsed) => tracing::debug!("page is served without counts: they took too long"),
+        }
+        known
+    }
+}

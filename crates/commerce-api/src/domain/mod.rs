@@ -1,0 +1,11 @@
+//! The shop's rules: pure functions over plain values, no I/O.
+
+pub(crate) mod money;
+pub(crate) mod order;
+pub(crate) mod page;
+pub(crate) mod product;
+pub(crate) mod request;
+
+pub use order::{Line, OrderKind};
+pub(crate) use product::NewProduct;
+pub(crate) use request::InvalidInput;

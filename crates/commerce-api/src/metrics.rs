@@ -1,0 +1,49 @@
+//! Metrics of the api; labels are bounded.
+
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+
+use crate::views::Recorded;
+
+/// Answered requests by `method`, `route` (a pattern, never a path) and `status`.
+const REQUESTS: &str = "commerce_http_requests_total";
+/// How long they took, by `route`.
+const REQUEST_SECONDS: &str = "commerce_http_request_duration_seconds";
+/// Requests being worked on.
+const IN_FLIGHT: &str = "commerce_http_requests_in_flight";
+/// Views of product pages by what the page said (`recorded`: `true`, `false`, `unknown`).
+const VIEWS: &str = "commerce_http_views_total";
+/// Views in one transaction.
+const VIEW_BATCH: &str = "commerce_http_view_batch_views";
+
+pub(crate) fn request(method: &'static str, route: &str, status: u16, took: Duration) {
+    let route = route.to_owned();
+    counter!(REQUESTS, "method" => method, "route" => route.clone(), "status" => status.to_string())
+        .increment(1);
+    histogram!(REQUEST_SECONDS, "route" => route).record(took.as_secs_f64());
+}
+
+/// Counts a request as being worked on for as long as it lives.
+pub(crate) struct InFlight;
+
+impl InFlight {
+    pub(crate) fn new() -> Self {
+        gauge!(IN_FLIGHT).increment(1.0);
+        Self
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        gauge!(IN_FLIGHT).decrement(1.0);
+    }
+}
+
+pub(crate) fn view(recorded: Recorded) {
+    counter!(VIEWS, "recorded" => recorded.as_str()).increment(1);
+}
+
+pub(crate) fn view_batch(views: usize) {
+    histogram!(VIEW_BATCH).record(f64::from(u32::try_from(views).unwrap_or(u32::MAX)));
+}

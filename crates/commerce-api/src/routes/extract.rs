@@ -1,0 +1,183 @@
+//! Parts of requests, checked: callers, ids, pages, bodies.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::FailedToBufferBody::LengthLimitError;
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::App;
+use crate::commands::Context;
+use crate::domain::InvalidInput;
+use crate::domain::page::{Page, Sort};
+use crate::domain::request::{check_idempotency_key, is_traceparent, parse_id};
+use crate::error::ApiError;
+
+const USER_ID: &str = "x-user-id";
+const USER_ROLE: &str = "x-user-role";
+const TRACEPARENT: &str = "traceparent";
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// The role that may change products.
+const ADMIN: &str = "admin";
+
+/// The id in the path.
+pub(crate) struct PathId(pub(crate) i64);
+
+impl FromRequestParts<Arc<App>> for PathId {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<App>) -> Result<Self, ApiError> {
+        // Refused also when the path's escapes are not UTF-8.
+        let Path(text) =
+            Path::<String>::from_request_parts(parts, state).await.map_err(|_| InvalidInput::Id)?;
+        Ok(Self(parse_id(&text)?))
+    }
+}
+
+/// A signed-in buyer.
+pub(crate) struct Buyer(pub(crate) Context);
+
+impl FromRequestParts<Arc<App>> for Buyer {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let user_id = caller(parts, app)?.ok_or(ApiError::Unauthenticated)?;
+        Ok(Self(Context { user_id, now: app.shop.clock.now(), traceparent: traceparent(&parts.headers) }))
+    }
+}
+
+/// Whoever looks at a page: a buyer, or nobody in particular.
+pub(crate) struct Visitor {
+    pub(crate) user_id: Option<i64>,
+    pub(crate) traceparent: Option<String>,
+}
+
+impl FromRequestParts<Arc<App>> for Visitor {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        // Headers that are not believed do not close a public page; they are not there.
+        let user_id = match caller(parts, app) {
+            Ok(user_id) => user_id,
+            Err(ApiError::Forbidden) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { user_id, traceparent: traceparent(&parts.headers) })
+    }
+}
+
+/// The merchant.
+pub(crate) struct Admin(pub(crate) Context);
+
+impl FromRequestParts<Arc<App>> for Admin {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let Buyer(context) = Buyer::from_request_parts(parts, app).await?;
+        let role = only(&parts.headers, USER_ROLE).map_err(|Repeated| ApiError::Forbidden)?;
+        if role.is_some_and(|role| role.as_bytes() == ADMIN.as_bytes()) {
+            Ok(Self(context))
+        } else {
+            Err(ApiError::Forbidden)
+        }
+    }
+}
+
+/// The client's key for an order, if it sent one.
+pub(crate) struct IdempotencyKey(pub(crate) Option<String>);
+
+impl FromRequestParts<Arc<App>> for IdempotencyKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _app: &Arc<App>) -> Result<Self, ApiError> {
+        let key = only(&parts.headers, IDEMPOTENCY_KEY).map_err(|Repeated| InvalidInput::IdempotencyKey)?;
+        let checked = key.map(|key| check_idempotency_key(key.as_bytes()).map(str::to_owned)).transpose()?;
+        Ok(Self(checked))
+    }
+}
+
+/// Which slice of a list, in which order.
+pub(crate) struct Listing {
+    pub(crate) page: Page,
+    pub(crate) sort: Sort,
+}
+
+#[derive(Deserialize)]
+struct ListQuery {
+    page: Option<usize>,
+    size: Option<usize>,
+    sort: Option<Sort>,
+}
+
+impl FromRequestParts<Arc<App>> for Listing {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let Query(query) =
+            Query::<ListQuery>::from_request_parts(parts, app).await.map_err(|_| InvalidInput::Query)?;
+        let page = Page::new(query.page, query.size, app.settings.page_limits())?;
+        Ok(Self { page, sort: query.sort.unwrap_or(Sort::Latest) })
+    }
+}
+
+/// A JSON body of type `T`.
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+        if !is_json(request.headers().get(CONTENT_TYPE)) {
+            return Err(ApiError::UnsupportedMediaType);
+        }
+        let bytes = Bytes::from_request(request, app).await.map_err(|rejection| match rejection {
+            BytesRejection::FailedToBufferBody(LengthLimitError(_)) => ApiError::BodyTooLarge,
+            _ => InvalidInput::Body.into(),
+        })?;
+        // serde_json bounds the depth by itself.
+        Ok(Self(serde_json::from_slice(&bytes).map_err(|_| InvalidInput::Body)?))
+    }
+}
+
+fn is_json(content_type: Option<&HeaderValue>) -> bool {
+    let text = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = text.split(';').next().unwrap_or_default().trim();
+    media_type.eq_ignore_ascii_case("application/json")
+}
+
+/// Who calls, by the gateway's word. `Forbidden` when somebody says it who is not the gateway.
+fn caller(parts: &Parts, app: &App) -> Result<Option<i64>, ApiError> {
+    let Some(value) = only(&parts.headers, USER_ID).map_err(|Repeated| ApiError::Unauthenticated)? else {
+        return Ok(None);
+    };
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+    if !peer.is_some_and(|peer| app.auth.trusts(peer)) {
+        return Err(ApiError::Forbidden);
+    }
+    let id = value.to_str().ok().and_then(|text| parse_id(text).ok());
+    id.map(Some).ok_or(ApiError::Unauthenticated)
+}
+
+/// A header was given more than once; which of its values a proxy checked is anybody's guess.
+struct Repeated;
+
+fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue>, Repeated> {
+    let mut values = headers.get_all(name).into_iter();
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        (_, Some(_)) => Err(Repeated),
+    }
+}
+
+/// Passed on when valid, else left out: tracing never decides about a request.
+fn traceparent(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(TRACEPARENT)?.to_str().ok()?;
+    is_traceparent(text).then(|| text.to_owned())
+}

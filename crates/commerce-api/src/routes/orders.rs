@@ -1,0 +1,162 @@
+//! `/api/v1/orders`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::envelope::success;
+use super::extract::{Body, Buyer, IdempotencyKey, Listing, PathId};
+use super::products::PageResponse;
+use crate::App;
+use crate::commands::cancel_order::cancel_order;
+use crate::commands::place_order::{Placed, place_order};
+use crate::domain::Line;
+use crate::domain::order::{Wanted, merge_lines};
+use crate::error::ApiError;
+use crate::store::Session;
+use crate::store::orders::{OrderRow, find_order, list_lines, list_orders};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PlaceOrderRequest {
+    items: Vec<ItemRequest>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ItemRequest {
+    product_id: i64,
+    quantity: i64,
+}
+
+/// An order as it was placed. It holds nothing that changes later, so a repeated request gets the same answer.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PlacedResponse {
+    order_id: i64,
+    total_amount: i64,
+    ordered_at: DateTime<Utc>,
+    items: Vec<LineResponse>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LineResponse {
+    product_id: i64,
+    quantity: i64,
+    unit_price: i64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OrderResponse {
+    order_id: i64,
+    status: String,
+    total_amount: i64,
+    ordered_at: DateTime<Utc>,
+    /// Left out in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    items: Option<Vec<LineResponse>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CancelledResponse {
+    order_id: i64,
+    status: &'static str,
+    /// Whether this request cancelled it.
+    changed: bool,
+}
+
+impl From<&Line> for LineResponse {
+    fn from(line: &Line) -> Self {
+        Self { product_id: line.product_id, quantity: line.quantity, unit_price: line.unit_price }
+    }
+}
+
+impl OrderResponse {
+    fn new(row: OrderRow, lines: Option<&[Line]>) -> Self {
+        Self {
+            order_id: row.id,
+            status: row.status,
+            total_amount: row.total_amount,
+            ordered_at: row.ordered_at,
+            items: lines.map(|lines| lines.iter().map(Into::into).collect()),
+        }
+    }
+}
+
+impl From<Placed> for PlacedResponse {
+    fn from(placed: Placed) -> Self {
+        Self {
+            order_id: placed.order_id,
+            total_amount: placed.total_amount,
+            ordered_at: placed.ordered_at,
+            items: placed.lines.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+/// `POST /api/v1/orders`: 201, also when a repeated request gets its first answer.
+pub(super) async fn place(
+    State(app): State<Arc<App>>,
+    Buyer(context): Buyer,
+    IdempotencyKey(key): IdempotencyKey,
+    Body(request): Body<PlaceOrderRequest>,
+) -> Result<Response, ApiError> {
+    let items: Vec<Wanted> = request
+        .items
+        .iter()
+        .map(|item| Wanted { product_id: item.product_id, quantity: item.quantity })
+        .collect();
+    let wanted = merge_lines(&items, app.settings.order_lines_max)?;
+    let placed = place_order(&app.shop, &context, &wanted, key.as_deref()).await?;
+    Ok(success(StatusCode::CREATED, PlacedResponse::from(placed)))
+}
+
+/// `GET /api/v1/orders/{id}`: the buyer's own.
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    Buyer(context): Buyer,
+    PathId(order_id): PathId,
+) -> Result<Response, ApiError> {
+    let mut session = Session::open(&app.shop.pool).await?;
+    let order = find_order(&mut session, context.user_id, order_id).await?;
+    let lines = match &order {
+        Some(order) => list_lines(&mut session, order.id).await?,
+        None => Vec::new(),
+    };
+    session.release();
+    let order = order.ok_or(ApiError::NoOrder)?;
+    Ok(success(StatusCode::OK, OrderResponse::new(order, Some(&lines))))
+}
+
+/// `GET /api/v1/orders`: the buyer's own, the newest first.
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Buyer(context): Buyer,
+    listing: Listing,
+) -> Result<Response, ApiError> {
+    let page = listing.page;
+    let mut session = Session::open(&app.shop.pool).await?;
+    let mut orders = list_orders(&mut session, context.user_id, page).await?;
+    session.release();
+    let has_next = orders.len() > page.size;
+    orders.truncate(page.size);
+    let items = orders.into_iter().map(|order| OrderResponse::new(order, None)).collect();
+    Ok(success(StatusCode::OK, PageResponse { items, page: page.number, size: page.size, has_next }))
+}
+
+/// `POST /api/v1/orders/{id}/cancel`: 200, also when it was cancelled before.
+pub(super) async fn cancel(
+    State(app): State<Arc<App>>,
+    Buyer(context): Buyer,
+    PathId(order_id): PathId,
+) -> Result<Response, ApiError> {
+    let changed = cancel_order(&app.shop, &context, order_id).await?;
+    Ok(success(StatusCode::OK, CancelledResponse { order_id, status: "cancelled", changed }))
+}

@@ -1,0 +1,178 @@
+//! `shop.orders`, `shop.order_line`, `shop.idempotent_response`.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use sqlx::Row;
+
+use super::StoreError;
+use crate::domain::Line;
+use crate::domain::page::Page;
+use crate::store::catalog::{limit, offset};
+
+/// The constraint that a second request with the same key breaks.
+pub(crate) const KEY_TAKEN: &str = "idempotent_response_pkey";
+
+/// An order to be written.
+pub(crate) struct NewOrder<'a> {
+    pub(crate) user_id: i64,
+    pub(crate) total_amount: i64,
+    pub(crate) ordered_at: DateTime<Utc>,
+    pub(crate) lines: &'a [Line],
+    /// The client's key and the digest of its request.
+    pub(crate) idempotency: Option<(&'a str, &'a [u8])>,
+}
+
+/// An order without its lines.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(crate) struct OrderRow {
+    pub(crate) id: i64,
+    pub(crate) status: String,
+    pub(crate) total_amount: i64,
+    pub(crate) ordered_at: DateTime<Utc>,
+}
+
+/// Writes order, lines and the remembered answer; the order's id.
+///
+/// # Errors
+/// A refusal of [`KEY_TAKEN`] when the same key was used meanwhile.
+pub(crate) async fn insert_order(
+    connection: &mut PgConnection,
+    order: &NewOrder<'_>,
+) -> Result<i64, StoreError> {
+    let (products, quantities, prices) = columns(order.lines);
+    Ok(sqlx::query_scalar(
+        "with placed as (
+             insert into shop.orders (user_id, total_amount, ordered_at) values ($1, $2, $3) returning id),
+         lines as (
+             insert into shop.order_line (order_id, line, product_id, quantity, unit_price)
+             select placed.id, l.line::integer, l.product_id, l.quantity, l.unit_price
+               from placed, unnest($4::bigint[], $5::bigint[], $6::bigint[])
+                    with ordinality as l(product_id, quantity, unit_price, line)),
+         remembered as (
+             insert into shop.idempotent_response (user_id, idempotency_key, request_digest, order_id)
+             select $1, $7::text, $8::bytea, placed.id from placed where $7::text is not null)
+         select id from placed",
+    )
+    .bind(order.user_id)
+    .bind(order.total_amount)
+    .bind(order.ordered_at)
+    .bind(products)
+    .bind(quantities)
+    .bind(prices)
+    .bind(order.idempotency.map(|(key, _)| key))
+    .bind(order.idempotency.map(|(_, digest)| digest))
+    .fetch_one(connection)
+    .await?)
+}
+
+/// The digest and the order of an earlier request with the same key.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn find_response(
+    connection: &mut PgConnection,
+    user_id: i64,
+    key: &str,
+) -> Result<Option<(Vec<u8>, i64)>, StoreError> {
+    Ok(sqlx::query_as(
+        "select request_digest, order_id from shop.idempotent_response
+          where user_id = $1 and idempotency_key = $2",
+    )
+    .bind(user_id)
+    .bind(key)
+    .fetch_optional(connection)
+    .await?)
+}
+
+/// An order of this buyer.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn find_order(
+    connection: &mut PgConnection,
+    user_id: i64,
+    order_id: i64,
+) -> Result<Option<OrderRow>, StoreError> {
+    Ok(sqlx::query_as(
+        "select id, status, total_amount, ordered_at from shop.orders where id = $1 and user_id = $2",
+    )
+    .bind(order_id)
+    .bind(user_id)
+    .fetch_optional(connection)
+    .await?)
+}
+
+/// The lines of an order in their order.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn list_lines(
+    connection: &mut PgConnection,
+    order_id: i64,
+) -> Result<Vec<Line>, StoreError> {
+    let rows = sqlx::query(
+        "select product_id, quantity, unit_price from shop.order_line where order_id = $1 order by line",
+    )
+    .bind(order_id)
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Line {
+                product_id: row.try_get("product_id")?,
+                quantity: row.try_get("quantity")?,
+                unit_price: row.try_get("unit_price")?,
+            })
+        })
+        .collect()
+}
+
+/// A buyer's orders, the newest first; one more than the page holds when there are more.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn list_orders(
+    connection: &mut PgConnection,
+    user_id: i64,
+    page: Page,
+) -> Result<Vec<OrderRow>, StoreError> {
+    Ok(sqlx::query_as(
+        "select id, status, total_amount, ordered_at from shop.orders
+          where user_id = $1 order by id desc limit $2 offset $3",
+    )
+    .bind(user_id)
+    .bind(limit(page.size + 1))
+    .bind(offset(page))
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Marks a completed order of this buyer as cancelled; false when it is not his, or not completed any more.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn cancel_order(
+    connection: &mut PgConnection,
+    user_id: i64,
+    order_id: i64,
+    cancelled_at: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "update shop.orders set status = 'cancelled', version = version + 1, cancelled_at = $3
+          where id = $1 and user_id = $2 and kind = 'sale' and status = 'completed'",
+    )
+    .bind(order_id)
+    .bind(user_id)
+    .bind(cancelled_at)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+fn columns(lines: &[Line]) -> (Vec<i64>, Vec<i64>, Vec<i64>) {
+    (
+        lines.iter().map(|line| line.product_id).collect(),
+        lines.iter().map(|line| line.quantity).collect(),
+        lines.iter().map(|line| line.unit_price).collect(),
+    )
+}

@@ -1,0 +1,280 @@
+//! A running api on a database of its own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use commerce_api::{Api, ApiParts, ApiSettings, AuthMode, AuthSettings, EventLog};
+use outbox::AppendLimits;
+use product_cache::{CacheSettings, LocalCache, ProductCache};
+use reqwest::{Method, Response, StatusCode};
+use runtime::database::{DatabaseSettings, Pool, pool};
+use runtime::{Lifecycle, SystemClock};
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use testkit::TestDatabase;
+use tokio_util::sync::CancellationToken;
+
+/// A stored event.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(crate) struct StoredEvent {
+    pub(crate) event_type: String,
+    pub(crate) topic: String,
+    pub(crate) partition_key: String,
+    pub(crate) aggregate_version: Option<i64>,
+    #[sqlx(json)]
+    pub(crate) payload: Value,
+    pub(crate) traceparent: Option<String>,
+    /// The low half of the transaction's id, as row versions hold it.
+    pub(crate) txid: i64,
+}
+
+/// An answer, read.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) view_recorded: Option<String>,
+    pub(crate) retry_after: Option<String>,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    pub(crate) fn data(&self) -> &Value {
+        &self.body["data"]
+    }
+
+    pub(crate) fn code(&self) -> &str {
+        self.body["meta"]["errorCode"].as_str().unwrap_or_default()
+    }
+}
+
+/// What a test may choose.
+pub(crate) struct Choices {
+    pub(crate) api: ApiSettings,
+    pub(crate) auth: AuthSettings,
+    pub(crate) cache: Arc<dyn ProductCache>,
+    pub(crate) limits: AppendLimits,
+    pub(crate) connections_max: usize,
+}
+
+pub(crate) fn api_settings() -> ApiSettings {
+    ApiSettings {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        concurrency_max: 256,
+        request_timeout: Duration::from_secs(90),
+        retry_after: Duration::from_secs(1),
+        body_bytes_max: 64 * 1024,
+        bulk_body_bytes_max: 1024 * 1024,
+        bulk_products_max: 1_000,
+        order_lines_max: 100,
+        page_size_default: 20,
+        page_size_max: 100,
+        page_depth_max: 10_000,
+        // Wide: a noisy machine must not make a view too late.
+        view_wait: Duration::from_secs(30),
+        view_commit_wait: Duration::from_secs(30),
+        view_queue_max: 1_000,
+        view_batch_max: 500,
+        counts_wait: Duration::from_secs(30),
+        // No memory: tests see what they wrote.
+        counts_age_max: Duration::ZERO,
+        counts_cached_max: 1_000,
+        read_queue_max: 1_000,
+        read_batch_max: 200,
+    }
+}
+
+pub(crate) fn local_cache() -> anyhow::Result<LocalCache> {
+    Ok(LocalCache::new(CacheSettings {
+        key_prefix: String::new(),
+        card_ttl: Duration::from_secs(600),
+        tombstone_ttl: Duration::from_secs(1_200),
+        timeout: Duration::from_secs(10),
+        local_cards_max: 10_000,
+    })?)
+}
+
+impl Choices {
+    pub(crate) fn ordinary() -> anyhow::Result<Self> {
+        Ok(Self {
+            api: api_settings(),
+            auth: AuthSettings { mode: AuthMode::Gateway, gateway_networks: vec!["127.0.0.0/8".parse()?] },
+            cache: Arc::new(local_cache()?),
+            limits: AppendLimits::default(),
+            connections_max: 8,
+        })
+    }
+}
+
+/// A running api with its database and a client.
+pub(crate) struct TestShop {
+    pub(crate) database: TestDatabase,
+    pub(crate) pool: Pool,
+    pub(crate) log: EventLog,
+    base: String,
+    client: reqwest::Client,
+    shutdown: CancellationToken,
+}
+
+impl Drop for TestShop {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+impl TestShop {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        Self::start_with(Choices::ordinary()?).await
+    }
+
+    pub(crate) async fn start_with(choices: Choices) -> anyhow::Result<Self> {
+        let database = TestDatabase::create(&[outbox::migrations(), commerce_api::migrations()]).await?;
+        let mut connection = database.connect().await?;
+        sqlx::raw_sql("create schema metrics").execute(&mut connection).await?;
+        sqlx::raw_sql(include_str!("../../../commerce-streamer/migrations/0001_metrics.sql"))
+            .execute(&mut connection)
+            .await?;
+        let pool = pool(
+            &DatabaseSettings {
+                url: database.url().to_owned(),
+                connections_max: choices.connections_max,
+                acquire_timeout: Duration::from_secs(30),
+                statement_timeout: Duration::from_secs(60),
+            },
+            "test-api",
+        )?;
+        let log = EventLog::new("t-".to_owned(), choices.limits, None);
+        let parts = ApiParts {
+            pool: pool.clone(),
+            metrics_pool: pool.clone(),
+            cache: choices.cache,
+            log: log.clone(),
+            clock: Arc::new(SystemClock),
+        };
+        let listener = commerce_api::bind(&choices.api).await?;
+        let base = format!("http://{}", listener.local_addr()?);
+        let mut lifecycle = Lifecycle::new();
+        let shutdown = lifecycle.shutdown();
+        Api::new(choices.api, choices.auth, parts)?.start(listener, &mut lifecycle);
+        tokio::spawn(lifecycle.run(Duration::from_secs(30)));
+        Ok(Self { database, pool, log, base, client: reqwest::Client::new(), shutdown })
+    }
+
+    pub(crate) async fn connect(&self) -> anyhow::Result<PgConnection> {
+        self.database.connect().await
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.base))
+    }
+
+    pub(crate) fn as_user(&self, method: Method, path: &str, user_id: i64) -> reqwest::RequestBuilder {
+        self.request(method, path).header("x-user-id", user_id)
+    }
+
+    pub(crate) fn as_admin(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.as_user(method, path, 1).header("x-user-role", "admin")
+    }
+
+    pub(crate) async fn show(&self, product_id: i64) -> anyhow::Result<Answer> {
+        send(self.request(Method::GET, &format!("/api/v1/products/{product_id}"))).await
+    }
+
+    pub(crate) async fn like(&self, user_id: i64, product_id: i64) -> anyhow::Result<Answer> {
+        send(self.as_user(Method::POST, &format!("/api/v1/like/products/{product_id}"), user_id)).await
+    }
+
+    pub(crate) async fn unlike(&self, user_id: i64, product_id: i64) -> anyhow::Result<Answer> {
+        send(self.as_user(Method::DELETE, &format!("/api/v1/like/products/{product_id}"), user_id)).await
+    }
+
+    pub(crate) fn order_request(&self, user_id: i64, items: &[(i64, i64)]) -> reqwest::RequestBuilder {
+        self.as_user(Method::POST, "/api/v1/orders", user_id).json(&order_body(items))
+    }
+
+    pub(crate) fn order(
+        &self,
+        user_id: i64,
+        items: &[(i64, i64)],
+    ) -> impl Future<Output = anyhow::Result<Answer>> + use<> {
+        send(self.order_request(user_id, items))
+    }
+
+    pub(crate) async fn cancel(&self, user_id: i64, order_id: i64) -> anyhow::Result<Answer> {
+        send(self.as_user(Method::POST, &format!("/api/v1/orders/{order_id}/cancel"), user_id)).await
+    }
+
+    pub(crate) async fn set_stock(&self, product_id: i64, quantity: i64) -> anyhow::Result<Answer> {
+        let request = self.as_admin(Method::PUT, &format!("/api-admin/v1/products/{product_id}/stock"));
+        send(request.json(&json!({ "quantity": quantity }))).await
+    }
+
+    /// Products with these stocks, at a price of 100 each; their ids.
+    pub(crate) async fn products(&self, stocks: &[i64]) -> anyhow::Result<Vec<i64>> {
+        let products: Vec<Value> = stocks
+            .iter()
+            .map(|stock| {
+                let code = testkit::unique("code");
+                json!({ "code": code, "name": "컵", "price": 100, "stock": stock })
+            })
+            .collect();
+        let request = self.as_admin(Method::POST, "/api-admin/v1/products/bulk");
+        let answer = send(request.json(&json!({ "products": products }))).await?;
+        anyhow::ensure!(answer.status == StatusCode::CREATED, "{answer:?}");
+        Ok(serde_json::from_value(answer.data()["productIds"].clone())?)
+    }
+
+    /// Every event in the order of its id.
+    pub(crate) async fn events(&self) -> anyhow::Result<Vec<StoredEvent>> {
+        let events = sqlx::query_as(
+            "select event_type, topic, partition_key, aggregate_version, convert_from(payload, 'UTF8')::jsonb as payload,
+                    traceparent, (txid::text::numeric % 4294967296)::bigint as txid
+               from outbox.event order by id",
+        )
+        .fetch_all(&mut self.connect().await?)
+        .await?;
+        Ok(events)
+    }
+
+    /// The types of every event in the order of its id.
+    pub(crate) async fn event_types(&self) -> anyhow::Result<Vec<String>> {
+        Ok(self.events().await?.into_iter().map(|event| event.event_type).collect())
+    }
+
+    /// Quantity and version.
+    pub(crate) async fn stock(&self, product_id: i64) -> anyhow::Result<(i64, i64)> {
+        let stock = sqlx::query_as("select quantity, version from shop.stock where product_id = $1")
+            .bind(product_id)
+            .fetch_one(&mut self.connect().await?)
+            .await?;
+        Ok(stock)
+    }
+
+    /// One number of the database.
+    pub(crate) async fn number(&self, sql: &'static str) -> anyhow::Result<i64> {
+        Ok(sqlx::query_scalar(sql).fetch_one(&mut self.connect().await?).await?)
+    }
+}
+
+pub(crate) fn order_body(items: &[(i64, i64)]) -> Value {
+    let items: Vec<Value> = items
+        .iter()
+        .map(|(product_id, quantity)| json!({ "productId": product_id, "quantity": quantity }))
+        .collect();
+    json!({ "items": items })
+}
+
+pub(crate) async fn send(request: reqwest::RequestBuilder) -> anyhow::Result<Answer> {
+    read(request.send().await?).await
+}
+
+async fn read(response: Response) -> anyhow::Result<Answer> {
+    let header =
+        |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    Ok(Answer {
+        status: response.status(),
+        view_recorded: header("view-recorded"),
+        retry_after: header("retry-after"),
+        body: response.json().await?,
+    })
+}

@@ -1,0 +1,15 @@
+//! The api over HTTP on a real database.
+
+#![cfg(test)]
+
+mod access;
+mod atomicity;
+mod harness;
+mod hostile;
+mod import;
+mod likes;
+mod limits;
+mod orders;
+mod outages;
+mod products;
+mod views;

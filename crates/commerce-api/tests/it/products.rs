@@ -1,0 +1,229 @@
+//! What buyers see: the newest known stock, counts, lists.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::future::try_join_all;
+use product_cache::{CacheError, Card, Invalidation, LocalCache, Lookup, ProductCache};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use sqlx::Executor;
+use testkit::eventually;
+use tokio::sync::Semaphore;
+
+use crate::harness::{Answer, Choices, TestShop, local_cache, send};
+
+/// A cache whose fills wait until the test lets them pass: a slow reader.
+struct SlowFills {
+    cache: LocalCache,
+    passes: Semaphore,
+    waiting: Semaphore,
+}
+
+#[async_trait]
+impl ProductCache for SlowFills {
+    async fn read(&self, ids: &[i64]) -> Result<Vec<Lookup>, CacheError> {
+        self.cache.read(ids).await
+    }
+
+    async fn fill(&self, cards: &[Card]) -> Result<(), CacheError> {
+        self.waiting.add_permits(1);
+        self.passes.acquire().await.expect("never closed").forget();
+        self.cache.fill(cards).await
+    }
+
+    async fn invalidate(&self, invalidations: &[Invalidation]) -> Result<(), CacheError> {
+        self.cache.invalidate(invalidations).await
+    }
+}
+
+/// A cache that is away.
+struct Away;
+
+#[async_trait]
+impl ProductCache for Away {
+    async fn read(&self, _ids: &[i64]) -> Result<Vec<Lookup>, CacheError> {
+        Err(CacheError::TimedOut)
+    }
+
+    async fn fill(&self, _cards: &[Card]) -> Result<(), CacheError> {
+        Err(CacheError::TimedOut)
+    }
+
+    async fn invalidate(&self, _invalidations: &[Invalidation]) -> Result<(), CacheError> {
+        Err(CacheError::TimedOut)
+    }
+}
+
+fn ids(answer: &Answer) -> Vec<i64> {
+    let items = answer.data()["items"].as_array();
+    items.into_iter().flatten().filter_map(|item| item["productId"].as_i64()).collect()
+}
+
+#[tokio::test]
+async fn a_page_shows_the_product_and_its_counts() -> anyhow::Result<()> {
+    let shop = TestShop::start().await?;
+    let products = shop.products(&[3, 0]).await?;
+    sqlx::query(
+        "insert into metrics.product_metrics (product_id, like_count, sales_count, sales_amount, view_count)
+         values ($1, 4, 5, 500, 6)",
+    )
+    .bind(products[0])
+    .execute(&mut shop.connect().await?)
+    .await?;
+    let shown = shop.show(products[0]).await?;
+    assert_eq!(shown.body["meta"], json!({ "result": "SUCCESS", "errorCode": null, "message": null }));
+    let mut expected = json!({
+        "productId": products[0], "name": "컵", "price": 100, "soldOut": false,
+        "likeCount": 4, "salesCount": 5, "viewCount": 6,
+    });
+    expected["code"] = shown.data()["code"].clone();
+    assert_eq!(shown.data(), &expected);
+    let sold_out = shop.show(products[1]).await?;
+    assert_eq!(sold_out.data()["soldOut"], json!(true), "sold out from its creation");
+    assert_eq!(sold_out.data()["likeCount"], json!(0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_tombstone_is_shown_at_once_whatever_the_card_says() -> anyhow::Result<()> {
+    let cache = Arc::new(local_cache()?);
+    let shop = TestShop::start_with(Choices { cache: cache.clone(), ..Choices::ordinary()? }).await?;
+    let product = shop.products(&[3]).await?[0];
+    assert_eq!(shop.show(product).await?.data()["soldOut"], json!(false));
+    eventually("the card is cached", async || Ok(cache.read(&[product]).await?[0].card.clone())).await?;
+    // What the streamer does when it has applied a later event; the table still says available.
+    cache.invalidate(&[Invalidation { product_id: product, version: 9, sold_out: true }]).await?;
+    for _ in 0..3 {
+        assert_eq!(shop.show(product).await?.data()["soldOut"], json!(true));
+    }
+    let listed = send(shop.request(Method::GET, "/api/v1/products")).await?;
+    assert_eq!(listed.data()["items"][0]["soldOut"], json!(true));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_slow_fill_cannot_put_an_available_card_back() -> anyhow::Result<()> {
+    let slow =
+        Arc::new(SlowFills { cache: local_cache()?, passes: Semaphore::new(0), waiting: Semaphore::new(0) });
+    let shop = TestShop::start_with(Choices { cache: slow.clone(), ..Choices::ordinary()? }).await?;
+    let product = shop.products(&[1]).await?[0];
+    assert_eq!(shop.show(product).await?.data()["soldOut"], json!(false));
+    slow.waiting.acquire().await?.forget();
+
+    // The fill holds version 1, while the last unit is sold and the streamer invalidates.
+    assert_eq!(shop.order(7, &[(product, 1)]).await?.status, StatusCode::CREATED);
+    let depleted = shop.events().await?.into_iter().find(|event| event.event_type == "StockDepleted");
+    let version = depleted.and_then(|event| event.aggregate_version).unwrap_or_default();
+    slow.invalidate(&[Invalidation { product_id: product, version, sold_out: true }]).await?;
+    slow.passes.add_permits(1_000);
+
+    assert_eq!(shop.show(product).await?.data()["soldOut"], json!(true));
+    let filled = async || Ok(slow.cache.read(&[product]).await?[0].card.clone());
+    let card = eventually("the card of the new version is cached", filled).await?;
+    assert_eq!((card.stock_version, card.sold_out), (version, true));
+    assert_eq!(shop.show(product).await?.data()["soldOut"], json!(true));
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_a_cache_pages_come_from_the_database_in_few_reads() -> anyhow::Result<()> {
+    let shop = TestShop::start_with(Choices { cache: Arc::new(Away), ..Choices::ordinary()? }).await?;
+    let product = shop.products(&[1]).await?[0];
+    let pages = try_join_all((0..100).map(|_| shop.show(product))).await?;
+    assert!(pages.iter().all(|page| page.status == StatusCode::OK));
+    assert!(pages.iter().all(|page| page.data()["soldOut"] == json!(false)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn lists_are_sorted_and_paged() -> anyhow::Result<()> {
+    let shop = TestShop::start().await?;
+    let products = shop.products(&[1; 5]).await?;
+    let mut connection = shop.connect().await?;
+    for (product, price, likes) in [(products[0], 30, 0), (products[1], 10, 7), (products[2], 20, 9)] {
+        sqlx::query("update shop.product set price = $2 where id = $1")
+            .bind(product)
+            .bind(price)
+            .execute(&mut connection)
+            .await?;
+        sqlx::query("insert into metrics.product_metrics (product_id, like_count) values ($1, $2)")
+            .bind(product)
+            .bind(likes)
+            .execute(&mut connection)
+            .await?;
+    }
+    let list =
+        async |query: &str| send(shop.request(Method::GET, &format!("/api/v1/products?{query}"))).await;
+    let order = |places: &[usize]| places.iter().map(|place| products[*place]).collect::<Vec<i64>>();
+
+    assert_eq!(ids(&list("").await?), order(&[4, 3, 2, 1, 0]));
+    assert_eq!(ids(&list("sort=price_asc").await?), order(&[1, 2, 0, 3, 4]));
+    let liked = list("sort=likes_desc").await?;
+    assert_eq!(ids(&liked), order(&[2, 1, 4, 3, 0]), "the liked ones, then the newest");
+    assert_eq!(liked.data()["sort"], "likes_desc");
+    assert_eq!(liked.data()["items"][0]["likeCount"], json!(9));
+
+    for sort in ["latest", "price_asc", "likes_desc"] {
+        let whole = ids(&list(&format!("sort={sort}")).await?);
+        let mut pieces = Vec::new();
+        for page in 0..3 {
+            let piece = list(&format!("sort={sort}&size=2&page={page}")).await?;
+            assert_eq!(piece.data()["hasNext"], json!(page < 2), "{sort} {page}");
+            pieces.extend(ids(&piece));
+        }
+        assert_eq!(pieces, whole, "{sort}");
+    }
+    assert_eq!(ids(&list("size=2&page=7").await?), Vec::<i64>::new());
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_counts_pages_are_served_and_say_so() -> anyhow::Result<()> {
+    let shop = TestShop::start().await?;
+    let product = shop.products(&[1]).await?[0];
+    shop.connect().await?.execute("drop table metrics.product_metrics").await?;
+    let shown = shop.show(product).await?;
+    assert_eq!((shown.status, &shown.data()["likeCount"]), (StatusCode::OK, &Value::Null));
+    assert_eq!(shown.view_recorded.as_deref(), Some("true"));
+    let listed = send(shop.request(Method::GET, "/api/v1/products?sort=likes_desc")).await?;
+    assert_eq!(ids(&listed), [product]);
+    assert_eq!(listed.data()["sort"], "latest", "the order of likes cannot be had");
+    Ok(())
+}
+
+#[tokio::test]
+async fn products_are_created_all_or_none() -> anyhow::Result<()> {
+    let shop = TestShop::start().await?;
+    let create = async |codes: &[&str]| {
+        let products: Vec<Value> =
+            codes.iter().map(|code| json!({ "code": code, "name": code, "price": 1, "stock": 0 })).collect();
+        let request = shop.as_admin(Method::POST, "/api-admin/v1/products/bulk");
+        send(request.json(&json!({ "products": products }))).await
+    };
+    // Distinct by exact bytes; ids in the order of the request.
+    let created = create(&["b", "a", "B", "é", "e\u{301}"]).await?;
+    assert_eq!(created.status, StatusCode::CREATED);
+    let new: Vec<i64> = serde_json::from_value(created.data()["productIds"].clone())?;
+    assert!(new.is_sorted(), "{new:?}");
+    let taken = create(&["c", "a"]).await?;
+    assert_eq!((taken.status, taken.code()), (StatusCode::CONFLICT, "CODE_TAKEN"));
+    assert_eq!(taken.data()["codes"], json!(["a"]));
+    assert_eq!(shop.number("select count(*) from shop.product").await?, 5);
+    assert_eq!(shop.number("select count(*) from shop.stock").await?, 5);
+
+    let one = shop.as_admin(Method::POST, "/api-admin/v1/products");
+    let one =
+        send(one.json(&json!({ "code": "c", "name": "<b>'; drop table--", "price": 0, "stock": 1 }))).await?;
+    let shown = shop.show(one.data()["productId"].as_i64().unwrap_or_default()).await?;
+    assert_eq!(shown.data()["name"], "<b>'; drop table--");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_thousand_products_are_created_at_once() -> anyhow::Result<()> {
+    let shop = TestShop::start().await?;
+    assert_eq!(shop.products(&vec![1; 1_000]).await?.len(), 1_000);
+    assert!(shop.events().await?.is_empty(), "nothing changed for a consumer");
+    Ok(())
+}

@@ -1,1 +1,7 @@
-//! Placeholder.
+//! Traffic and truth: seeded traffic with its own ledger, faults for the demo, readers of recorded data, the verifier.
+//!
+//! Invariant: what is expected never comes from what is being checked.
+
+pub mod demo;
+pub mod ledger;
+pub mod traffic;

@@ -1,0 +1,198 @@
+//! The faults, while traffic runs: each is told, and known to the prober as a disturbance.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::process::Command;
+use tokio::time::{Instant, sleep};
+
+use super::DemoSettings;
+use super::poison::Poison;
+use super::resend::Resender;
+use super::roles::{Role, Roles};
+use super::schedule::{Amounts, Fault, schedule};
+use super::screen::Screen;
+use crate::traffic::Market;
+
+/// How long Kafka is away, beyond the time that it takes to stop and to start.
+const OUTAGE: Duration = Duration::from_secs(4);
+/// How often the progress of the traffic is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Whether something is being broken right now.
+#[derive(Debug, Default)]
+pub(super) struct Disturbance {
+    /// Even: calm; odd: disturbed. Rises at every change.
+    changes: AtomicU64,
+}
+
+impl Disturbance {
+    /// The number of the present state.
+    pub(super) fn state(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Whether nothing is being broken in a state.
+    pub(super) const fn is_calm(state: u64) -> bool {
+        state.is_multiple_of(2)
+    }
+
+    fn change(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// What was done.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Done {
+    pub(super) kills: u64,
+    pub(super) outages: u64,
+    pub(super) duplicates: u64,
+    pub(super) poison: Vec<Poison>,
+}
+
+/// Everything that the faults need.
+pub(super) struct Faults {
+    pub(super) settings: Arc<DemoSettings>,
+    pub(super) roles: Arc<Roles>,
+    pub(super) market: Arc<Market>,
+    pub(super) resender: Resender,
+    pub(super) screen: Screen,
+    pub(super) disturbance: Arc<Disturbance>,
+    pub(super) done: Mutex<Done>,
+}
+
+impl Faults {
+    /// Injects every scheduled fault, one after the other.
+    pub(super) async fn run(&self) -> anyhow::Result<()> {
+        let settings = &self.settings;
+        let outages = settings.broker_stop.is_some() && settings.broker_start.is_some();
+        if !outages {
+            self.screen.line("fault: Kafka is not ours to stop, so its outage is skipped");
+        }
+        let amounts = Amounts {
+            relay_kills: settings.relay_kills,
+            streamer_kills: settings.streamer_kills,
+            broker_outages: usize::from(outages),
+            duplicates: settings.duplicates,
+            poison: settings.poison,
+        };
+        let total = f64::from(u32::try_from(settings.commands).unwrap_or(u32::MAX));
+        for (at, fault) in schedule(&amounts) {
+            while f64::from(u32::try_from(self.commands_done()).unwrap_or(u32::MAX)) < at * total {
+                sleep(LOOK_INTERVAL).await;
+            }
+            self.inject(fault).await.with_context(|| format!("fault {fault:?}"))?;
+        }
+        Ok(())
+    }
+
+    /// What was done so far.
+    pub(super) fn done(&self) -> Done {
+        self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    fn commands_done(&self) -> u64 {
+        self.market.tallies.done.load(Ordering::Relaxed)
+    }
+
+    async fn inject(&self, fault: Fault) -> anyhow::Result<()> {
+        match fault {
+            Fault::KillRelay => self.kill(Role::Relay).await,
+            Fault::KillStreamer => self.kill(Role::Streamer).await,
+            Fault::BrokerOutage => self.broker_outage().await,
+            Fault::Duplicates(count) => {
+                let sent = self.resender.send_duplicates(count).await?;
+                self.say(&format!("{sent} records of the topics sent again"));
+                self.note(|done| done.duplicates += sent);
+                Ok(())
+            }
+            Fault::Poison { from, count } => {
+                let sent = self.resender.send_poison(from, count).await?;
+                self.say(&format!("{} poison records sent", sent.len()));
+                self.note(|done| done.poison.extend(sent));
+                Ok(())
+            }
+        }
+    }
+
+    async fn kill(&self, role: Role) -> anyhow::Result<()> {
+        self.disturbance.change();
+        let pid = self.roles.kill(role).await?;
+        let begun = Instant::now();
+        self.roles.start(role).await?;
+        self.disturbance.change();
+        self.say(&format!(
+            "{role} (pid {pid}) killed by SIGKILL, a new one was ready after {} ms",
+            begun.elapsed().as_millis()
+        ));
+        self.note(|done| done.kills += 1);
+        Ok(())
+    }
+
+    async fn broker_outage(&self) -> anyhow::Result<()> {
+        let (Some(stop), Some(start)) = (&self.settings.broker_stop, &self.settings.broker_start) else {
+            return Ok(());
+        };
+        self.disturbance.change();
+        call(stop).await?;
+        let begun = Instant::now();
+        self.say("Kafka stopped");
+        sleep(OUTAGE).await;
+        call(start).await?;
+        self.disturbance.change();
+        self.say(&format!("Kafka back after {:.1} s", begun.elapsed().as_secs_f64()));
+        self.note(|done| done.outages += 1);
+        Ok(())
+    }
+
+    fn say(&self, text: &str) {
+        self.screen.line(&format!("fault after {} commands: {text}", self.commands_done()));
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Done)) {
+        change(&mut self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+}
+
+async fn call(command: &[String]) -> anyhow::Result<()> {
+    let (program, arguments) = command.split_first().context("the command is empty")?;
+    let output = Command::new(program)
+        .args(arguments)
+        .kill_on_drop(true)
+        .output()
+        .await
+        .with_context(|| program.clone())?;
+    if !output.status.success() {
+        bail!("{command:?} ended with {}:\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_calm_before_and_after_a_disturbance_and_never_the_same_again() {
+        let disturbance = Disturbance::default();
+        let before = disturbance.state();
+        disturbance.change();
+        let during = disturbance.state();
+        disturbance.change();
+        let after = disturbance.state();
+        assert!(Disturbance::is_calm(before) && !Disturbance::is_calm(during) && Disturbance::is_calm(after));
+        assert_ne!(before, after);
+    }
+
+    #[tokio::test]
+    async fn a_command_that_fails_is_reported_with_what_it_said() {
+        let failing = ["sh", "-c", "echo no broker here >&2; exit 3"].map(str::to_owned);
+        let error = call(&failing).await.unwrap_err();
+        assert!(error.to_string().contains("no broker here"), "{error}");
+        call(&["true".to_owned()]).await.unwrap();
+    }
+}

@@ -1,0 +1,161 @@
+//! The demo: every role as a process, seeded traffic, faults while it runs, and the proof that nothing was lost or
+//! counted twice.
+//!
+//! Invariant: what must be shown comes from the ledger of acknowledged responses ([`crate::ledger`]); the pipeline is
+//! only read to compare. A run has its own database, topics and cache keys, and stops every process that it started.
+
+mod check;
+mod faults;
+mod isolation;
+mod poison;
+mod prober;
+mod report;
+mod resend;
+mod roles;
+mod schedule;
+mod screen;
+mod settle;
+mod stage;
+mod store;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use tokio::signal::unix::{SignalKind, signal};
+
+pub use check::Line;
+use isolation::Isolation;
+use report::Report;
+use roles::Roles;
+use screen::Screen;
+use stage::Stage;
+
+/// What the demo does, on which servers.
+#[derive(Debug, Clone)]
+pub struct DemoSettings {
+    /// Decides all traffic.
+    pub seed: u64,
+    /// Commands of all buyers together.
+    pub commands: u64,
+    /// Buyers.
+    pub buyers: u64,
+    /// Products.
+    pub products: usize,
+    /// Leave the roles running after the proof, until Ctrl-C; database and topics are not dropped.
+    pub keep: bool,
+    /// Where to write the figures; `-` is standard output.
+    pub json: Option<PathBuf>,
+    /// The `commerce` executable to run the roles from.
+    pub binary: PathBuf,
+    /// A PostgreSQL server where databases can be created.
+    pub database_url: String,
+    /// `host:port` list.
+    pub kafka_brokers: String,
+    /// The cache.
+    pub redis_url: String,
+    /// The command that stops Kafka; without it there is no outage.
+    pub broker_stop: Option<Vec<String>>,
+    /// The command that starts it again.
+    pub broker_start: Option<Vec<String>>,
+    /// Where the roles' logs go.
+    pub run_dir: PathBuf,
+    /// Records of the topics to send a second time.
+    pub duplicates: usize,
+    /// Poison records to send.
+    pub poison: usize,
+    /// Times that the relay is killed.
+    pub relay_kills: usize,
+    /// Times that the streamer is killed.
+    pub streamer_kills: usize,
+}
+
+/// What the proof showed.
+#[derive(Debug, Clone)]
+pub struct DemoOutcome {
+    /// Every line is exact and nothing is ambiguous.
+    pub exact: bool,
+    /// The lines of the table.
+    pub lines: Vec<Line>,
+}
+
+/// Runs the demo from an empty database to the proof, and prints the table.
+///
+/// # Errors
+/// When a server does not answer, a role dies by itself, an answer breaks the contract, the pipeline does not settle,
+/// or on Ctrl-C. A proof that fails is no error: see [`DemoOutcome::exact`].
+pub async fn run(settings: DemoSettings) -> anyhow::Result<DemoOutcome> {
+    let screen = Screen::new();
+    let settings = Arc::new(settings);
+    let isolation = Isolation::create(&settings).await?;
+    let run_dir = settings.run_dir.join(&isolation.name);
+    let roles = Arc::new(Roles::new(&settings.binary, &run_dir, isolation.environment(&settings))?);
+    screen.line(&format!(
+        "database {}, topics {}*, logs in {}",
+        isolation.name,
+        isolation.topic_prefix,
+        run_dir.display()
+    ));
+    let stage = Stage::new(&settings, &isolation, &roles, &screen);
+    let ended = Box::pin(guarded(&roles, stage.play())).await;
+    let ended = match ended {
+        Ok(report) => {
+            finish(&settings, &screen, &report)?;
+            if settings.keep {
+                let _ = guarded(&roles, stay(&roles, &screen)).await;
+            }
+            Ok(report)
+        }
+        Err(error) => Err(error),
+    };
+    roles.stop().await?;
+    let report = ended
+        .with_context(|| format!("logs are in {}, database {} is left", run_dir.display(), isolation.name))?;
+    if report.exact() && !settings.keep {
+        isolation.remove(&settings).await?;
+    }
+    Ok(DemoOutcome { exact: report.exact(), lines: report.lines })
+}
+
+/// Gives `work` up when a role dies by itself or the user interrupts.
+async fn guarded<T>(roles: &Roles, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        outcome = work => outcome,
+        error = roles.watch() => Err(error),
+        _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
+        _ = terminate.recv() => Err(anyhow!("terminated")),
+    }
+}
+
+/// The table for people, the figures for programs, and what differs.
+fn finish(settings: &DemoSettings, screen: &Screen, report: &Report) -> anyhow::Result<()> {
+    /// Differing products that are shown.
+    const DIFFERENCES_SHOWN: usize = 20;
+    let table = report.table();
+    if settings.json.as_deref() == Some("-".as_ref()) {
+        screen.line(&format!("\n{table}"));
+    } else {
+        println!("\n{table}");
+    }
+    for difference in report.differences.iter().take(DIFFERENCES_SHOWN) {
+        screen.line(difference);
+    }
+    if let Some(more) = report.differences.len().checked_sub(DIFFERENCES_SHOWN + 1) {
+        screen.line(&format!("and {} more", more + 1));
+    }
+    match &settings.json {
+        Some(path) => report.write_json(path, settings),
+        None => Ok(()),
+    }
+}
+
+/// Shows where everything is, and waits to be interrupted.
+async fn stay(roles: &Roles, screen: &Screen) -> anyhow::Result<()> {
+    screen.line(&format!("the shop: {}/api/v1/products", roles.api_url()));
+    for (role, pid, management) in roles.list().await {
+        screen.line(&format!("{role}: pid {pid}, {management}/health/ready, {management}/metrics"));
+    }
+    screen.line("everything goes on running; Ctrl-C stops it and leaves database and topics");
+    std::future::pending().await
+}

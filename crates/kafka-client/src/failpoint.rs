@@ -1,7 +1,10 @@
 //! What a kill point does in tests of whole processes.
 
 /// Ends this process by `SIGKILL`: no destructor runs, nothing is flushed.
-#[expect(unsafe_code, reason = "a signal to the own process touches no memory, and std has no safe call for it")]
+#[expect(
+    unsafe_code,
+    reason = "a signal to the own process touches no memory, and std has no safe call for it"
+)]
 pub fn kill_now() {
     // SAFETY: `kill` and `getpid` take and return plain integers.
     unsafe {

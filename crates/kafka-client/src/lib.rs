@@ -2,18 +2,26 @@
 //!
 //! Deliberately absent: what the records mean.
 
+pub mod admin;
 mod awaited;
+mod consumer;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;
+mod murmur2;
 mod producer;
 mod reader;
 mod settings;
 mod weak;
 
 pub use awaited::{AwaitedProducer, PublishError};
+pub use consumer::{
+    Consumer, ConsumerError, ConsumerEvent, ConsumerSettings, HeaderIter, RecordBatch, RecordRef, RecordTime,
+    Start, TopicPartition, WatermarkReader, WatermarksError,
+};
+pub use murmur2::murmur2;
 pub use producer::{
     DeliveryError, DeliverySink, OutgoingRecord, Producer, ProducerError, ProducerSettings, SendError,
 };
-pub use reader::{LogRange, ReadError, StoredRecord, TopicReader, log_ranges};
+pub use reader::{ReadError, StoredRecord, TopicReader};
 pub use settings::ClientSettings;
 pub use weak::{WeakSetting, refuse_weak_settings};

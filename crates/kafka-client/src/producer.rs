@@ -130,7 +130,9 @@ impl DeliveryError {
     fn from_kafka(error: &KafkaError) -> Self {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight) => Self::Dropped,
-            Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::GaplessGuarantee) => Self::Fatal(error.to_string()),
+            Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::GaplessGuarantee) => {
+                Self::Fatal(error.to_string())
+            }
             _ => Self::Refused(error.to_string()),
         }
     }
@@ -185,7 +187,8 @@ impl<S: DeliverySink> Producer<S> {
 
     pub(crate) fn with_gap(settings: &ProducerSettings, sink: S, gap: Gap) -> Result<Self, ProducerError> {
         refuse_weak_settings(&settings.client.options)?;
-        let native = settings.config(gap).create_with_context(Context { sink }).map_err(ProducerError::Settings)?;
+        let native =
+            settings.config(gap).create_with_context(Context { sink }).map_err(ProducerError::Settings)?;
         Ok(Self { native })
     }
 
@@ -232,7 +235,9 @@ impl<S: DeliverySink> Producer<S> {
     fn send_error(&self, error: &KafkaError, topic: &str) -> SendError {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::QueueFull) => SendError::QueueFull,
-            Some(RDKafkaErrorCode::Fatal) => SendError::Fatal(self.fatal_error().unwrap_or_else(|| error.to_string())),
+            Some(RDKafkaErrorCode::Fatal) => {
+                SendError::Fatal(self.fatal_error().unwrap_or_else(|| error.to_string()))
+            }
             _ => SendError::Refused { topic: topic.to_owned(), reason: error.to_string() },
         }
     }

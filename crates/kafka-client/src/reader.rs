@@ -12,6 +12,7 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use thiserror::Error;
 
+use crate::admin::Watermarks;
 use crate::settings::ClientSettings;
 
 /// How long a question to the brokers may take.
@@ -44,15 +45,6 @@ impl StoredRecord {
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         self.headers.iter().rev().find(|(key, _)| key == name).and_then(|(_, value)| value.as_deref())
     }
-}
-
-/// The part of a partition that a reader reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogRange {
-    /// The first offset that the log still has.
-    pub start: i64,
-    /// One past the last offset, when the reader was opened.
-    pub end: i64,
 }
 
 /// Why a topic cannot be read.
@@ -96,7 +88,7 @@ pub enum ReadError {
 pub struct TopicReader {
     topic: String,
     consumer: BaseConsumer,
-    ranges: BTreeMap<i32, LogRange>,
+    ranges: BTreeMap<i32, Watermarks>,
     /// Partitions still to be read, with their ends.
     open: BTreeMap<i32, i64>,
 }
@@ -112,14 +104,14 @@ impl TopicReader {
         let ranges = ranges(&consumer, topic)?;
         let open: BTreeMap<i32, i64> = ranges
             .iter()
-            .filter(|(_, range)| range.start < range.end)
-            .map(|(&id, range)| (id, range.end))
+            .filter(|(_, range)| range.low < range.high)
+            .map(|(&id, range)| (id, range.high))
             .collect();
         let mut assignment = TopicPartitionList::with_capacity(open.len());
         for (&partition, range) in &ranges {
             if open.contains_key(&partition) {
                 assignment
-                    .add_partition_offset(topic, partition, Offset::Offset(range.start))
+                    .add_partition_offset(topic, partition, Offset::Offset(range.low))
                     .map_err(describe)?;
             }
         }
@@ -127,9 +119,9 @@ impl TopicReader {
         Ok(Self { topic: topic.to_owned(), consumer, ranges, open })
     }
 
-    /// What is read, by partition; a start above 0 means that retention has taken the records before it.
+    /// What is read, by partition; a `low` above 0 means that retention has taken the records before it.
     #[must_use]
-    pub fn ranges(&self) -> &BTreeMap<i32, LogRange> {
+    pub fn ranges(&self) -> &BTreeMap<i32, Watermarks> {
         &self.ranges
     }
 
@@ -183,20 +175,12 @@ impl std::fmt::Debug for TopicReader {
     }
 }
 
-/// What the log of each partition of a topic holds now. Blocking.
-///
-/// # Errors
-/// When the brokers do not answer or the topic does not exist.
-pub fn log_ranges(client: &ClientSettings, topic: &str) -> Result<BTreeMap<i32, LogRange>, ReadError> {
-    ranges(&consumer(client)?, topic)
-}
-
-fn ranges(consumer: &BaseConsumer, topic: &str) -> Result<BTreeMap<i32, LogRange>, ReadError> {
+fn ranges(consumer: &BaseConsumer, topic: &str) -> Result<BTreeMap<i32, Watermarks>, ReadError> {
     let describe = |source| ReadError::Describe { topic: topic.to_owned(), source };
     let mut ranges = BTreeMap::new();
     for partition in partitions(consumer, topic)? {
-        let (start, end) = consumer.fetch_watermarks(topic, partition, ASK_TIMEOUT).map_err(describe)?;
-        ranges.insert(partition, LogRange { start, end });
+        let (low, high) = consumer.fetch_watermarks(topic, partition, ASK_TIMEOUT).map_err(describe)?;
+        ranges.insert(partition, Watermarks { low, high });
     }
     Ok(ranges)
 }

@@ -46,9 +46,10 @@ fn weakness(name: &str, value: &str) -> Option<&'static str> {
         "message.timeout.ms" | "delivery.timeout.ms" => {
             (value == "0", "records must stay queued, in order, over an outage of any length")
         }
-        "retries" | "message.send.max.retries" => {
-            (value.parse::<u32>().is_ok_and(|count| count >= 1_000_000), "a record must be retried until it is stored")
-        }
+        "retries" | "message.send.max.retries" => (
+            value.parse::<u32>().is_ok_and(|count| count >= 1_000_000),
+            "a record must be retried until it is stored",
+        ),
         "enable.gapless.guarantee" => (value == "true", "a later record must not overtake a refused one"),
         "transactional.id" => (false, "records outside a transaction would be refused"),
         "dr_cb" | "dr_msg_cb" | "delivery.report.only.error" => {

@@ -1,0 +1,216 @@
+//! Topics: create, delete, list, describe.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication, TopicResult};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
+use thiserror::Error;
+
+use crate::settings::ClientSettings;
+
+/// How long a question or an order to the brokers may take.
+const ASK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A topic to be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// Full name.
+    pub name: String,
+    /// Number of partitions.
+    pub partitions: i32,
+    /// Copies of each partition.
+    pub replication: i32,
+    /// Topic settings by Kafka's names.
+    pub config: BTreeMap<String, String>,
+}
+
+/// The first offset that a partition's log still has, and one past the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watermarks {
+    /// Log start.
+    pub low: i64,
+    /// Log end.
+    pub high: i64,
+}
+
+/// Why the brokers did not do it.
+#[derive(Debug, Error)]
+pub enum AdminError {
+    /// The client library does not take the settings.
+    #[error("admin settings are not usable")]
+    Settings(#[source] KafkaError),
+    /// The brokers did not answer.
+    #[error("brokers did not answer while {doing}")]
+    Ask {
+        /// What was asked for.
+        doing: &'static str,
+        /// The client's words.
+        #[source]
+        source: KafkaError,
+    },
+    /// The brokers refuse it for one topic.
+    #[error("topic {topic} was refused while {doing}: {code}")]
+    Refused {
+        /// What was asked for.
+        doing: &'static str,
+        /// The topic.
+        topic: String,
+        /// The broker's reason.
+        code: RDKafkaErrorCode,
+    },
+    /// The blocking task ended without an answer: the runtime is shutting down.
+    #[error("question to the brokers was dropped")]
+    Dropped(#[source] tokio::task::JoinError),
+}
+
+/// A client for topics; cheap to clone.
+#[derive(Clone)]
+pub struct Admin {
+    native: Arc<AdminClient<DefaultClientContext>>,
+}
+
+impl Admin {
+    /// Creates the client; does not wait for a broker.
+    ///
+    /// # Errors
+    /// [`AdminError::Settings`].
+    pub fn new(client: &ClientSettings) -> Result<Self, AdminError> {
+        let native = client.config(&[]).create().map_err(AdminError::Settings)?;
+        Ok(Self { native: Arc::new(native) })
+    }
+
+    /// Creates those topics that do not exist; existing ones stay as they are.
+    ///
+    /// # Errors
+    /// No answer, or the first topic that the brokers refuse.
+    pub async fn create_topics(&self, specs: &[TopicSpec]) -> Result<(), AdminError> {
+        const DOING: &str = "creating topics";
+        if specs.is_empty() {
+            return Ok(());
+        }
+        let topics: Vec<NewTopic<'_>> = specs
+            .iter()
+            .map(|spec| {
+                let replication = TopicReplication::Fixed(spec.replication);
+                spec.config
+                    .iter()
+                    .fold(NewTopic::new(&spec.name, spec.partitions, replication), |topic, (name, value)| {
+                        topic.set(name, value)
+                    })
+            })
+            .collect();
+        let results = self.native.create_topics(&topics, &options()).await;
+        check(DOING, results, RDKafkaErrorCode::TopicAlreadyExists)
+    }
+
+    /// Deletes topics; those that do not exist are fine.
+    ///
+    /// # Errors
+    /// No answer, or the first topic that the brokers refuse.
+    pub async fn delete_topics(&self, names: &[&str]) -> Result<(), AdminError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let results = self.native.delete_topics(names, &options()).await;
+        check("deleting topics", results, RDKafkaErrorCode::UnknownTopicOrPartition)
+    }
+
+    /// Every topic with its number of partitions.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn list_topics(&self) -> Result<BTreeMap<String, usize>, AdminError> {
+        let metadata = self.metadata().await?;
+        Ok(metadata
+            .topics()
+            .iter()
+            .filter(|topic| topic.error().is_none())
+            .map(|topic| (topic.name().to_owned(), topic.partitions().len()))
+            .collect())
+    }
+
+    /// How many partitions a topic has; `None` if it does not exist. Never creates it.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn partition_count(&self, topic: &str) -> Result<Option<usize>, AdminError> {
+        Ok(self.list_topics().await?.get(topic).copied())
+    }
+
+    /// Log start and end of one partition.
+    ///
+    /// # Errors
+    /// No answer, or no such partition.
+    pub async fn watermarks(&self, topic: &str, partition: i32) -> Result<Watermarks, AdminError> {
+        let (native, topic) = (Arc::clone(&self.native), topic.to_owned());
+        let (low, high) = ask("reading watermarks", move || {
+            native.inner().fetch_watermarks(&topic, partition, ASK_TIMEOUT)
+        })
+        .await?;
+        Ok(Watermarks { low, high })
+    }
+
+    /// Log end of each partition; empty if the topic does not exist.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn end_offsets(&self, topic: &str) -> Result<BTreeMap<i32, i64>, AdminError> {
+        let metadata = self.metadata().await?;
+        let partitions: Vec<i32> = metadata
+            .topics()
+            .iter()
+            .filter(|found| found.name() == topic)
+            .flat_map(|found| found.partitions().iter().map(rdkafka::metadata::MetadataPartition::id))
+            .collect();
+        let mut ends = BTreeMap::new();
+        for partition in partitions {
+            ends.insert(partition, self.watermarks(topic, partition).await?.high);
+        }
+        Ok(ends)
+    }
+
+    async fn metadata(&self) -> Result<Metadata, AdminError> {
+        let native = Arc::clone(&self.native);
+        // All topics: asking for one by name may create it.
+        ask("listing topics", move || native.inner().fetch_metadata(None, ASK_TIMEOUT)).await
+    }
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Admin").finish_non_exhaustive()
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(ASK_TIMEOUT)).operation_timeout(Some(ASK_TIMEOUT))
+}
+
+async fn ask<T: Send + 'static>(
+    doing: &'static str,
+    question: impl FnOnce() -> Result<T, KafkaError> + Send + 'static,
+) -> Result<T, AdminError> {
+    tokio::task::spawn_blocking(question)
+        .await
+        .map_err(AdminError::Dropped)?
+        .map_err(|source| AdminError::Ask { doing, source })
+}
+
+fn check(
+    doing: &'static str,
+    results: Result<Vec<TopicResult>, KafkaError>,
+    fine: RDKafkaErrorCode,
+) -> Result<(), AdminError> {
+    for result in results.map_err(|source| AdminError::Ask { doing, source })? {
+        match result {
+            Ok(_) => {}
+            Err((_, code)) if code == fine => {}
+            Err((topic, code)) => return Err(AdminError::Refused { doing, topic, code }),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! One assigned partition on the poll thread: its queue, and the batch that is being filled.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message as _;
+
+use super::context::Context;
+use super::{ConsumerEvent, ConsumerSettings, RecordBatch, TopicPartition};
+
+/// Records taken from one partition before the next one has its turn.
+const TURN_RECORDS: usize = 512;
+
+pub(super) struct Lane {
+    pub(super) origin: TopicPartition,
+    queue: PartitionQueue<Context>,
+    generation: u64,
+    /// Records below were handed over, or lie before the start.
+    next: i64,
+    filling: RecordBatch,
+    since: Option<Instant>,
+    /// Bytes of the batch that was handed over and is not done.
+    outstanding: Option<usize>,
+    /// The log's end was reached and nobody was told.
+    end_untold: bool,
+    /// A seek that did not succeed yet.
+    pub(super) seek: Option<i64>,
+    is_stopped: bool,
+}
+
+/// What a turn found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Nothing is waiting, or there is no room.
+    Idle,
+    /// There may be more.
+    More,
+    Told(Trouble),
+}
+
+/// An error in a partition's queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Trouble {
+    OutOfRange,
+    Passing(String),
+}
+
+impl Lane {
+    /// The queue is split off before the assignment, or records would slip into the main queue.
+    pub(super) fn new(
+        consumer: &Arc<BaseConsumer<Context>>,
+        origin: TopicPartition,
+        next: i64,
+        generation: u64,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Option<Self> {
+        let mut queue = consumer.split_partition_queue(&origin.topic, origin.partition)?;
+        queue.set_nonempty_callback(wake);
+        let filling = RecordBatch::new(origin.clone(), generation);
+        Some(Self {
+            origin,
+            queue,
+            generation,
+            next,
+            filling,
+            since: None,
+            outstanding: None,
+            end_untold: false,
+            seek: None,
+            is_stopped: false,
+        })
+    }
+
+    /// Bytes that it holds in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.filling.byte_len() + self.outstanding.unwrap_or(0)
+    }
+
+    /// Drops what it holds; records from `next` on belong to `generation`.
+    pub(super) fn restart(&mut self, next: i64, generation: u64) {
+        self.filling = RecordBatch::new(self.origin.clone(), generation);
+        self.generation = generation;
+        self.next = next;
+        self.since = None;
+        self.outstanding = None;
+        self.end_untold = false;
+        self.is_stopped = false;
+        self.seek = Some(next);
+    }
+
+    pub(super) fn done(&mut self, generation: u64) {
+        if generation == self.generation {
+            self.outstanding = None;
+        }
+    }
+
+    /// Takes records while there is room.
+    pub(super) fn take_turn(&mut self, settings: &ConsumerSettings, room_bytes: usize) -> Turn {
+        if self.seek.is_some() || self.is_stopped {
+            return Turn::Idle;
+        }
+        let begun_with = self.filling.byte_len();
+        for _ in 0..TURN_RECORDS {
+            if self.is_full(settings) || self.filling.byte_len() - begun_with >= room_bytes {
+                return Turn::Idle;
+            }
+            match self.queue.poll(Duration::ZERO) {
+                None => return Turn::Idle,
+                // Fetched before a seek.
+                Some(Ok(message)) if message.offset() < self.next => {}
+                Some(Ok(message)) => {
+                    self.next = message.offset() + 1;
+                    self.end_untold = false;
+                    self.filling.push_message(&message);
+                    self.since.get_or_insert_with(Instant::now);
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => self.end_untold = true,
+                Some(Err(error)) => return Turn::Told(self.trouble(&error)),
+            }
+        }
+        Turn::More
+    }
+
+    /// The batch, if it is time to hand it over.
+    pub(super) fn hand_over(&mut self, settings: &ConsumerSettings) -> Option<RecordBatch> {
+        if self.outstanding.is_some() || self.filling.is_empty() || self.wait(settings) > Some(Duration::ZERO)
+        {
+            return None;
+        }
+        self.outstanding = Some(self.filling.byte_len());
+        self.since = None;
+        let next = RecordBatch::new(self.origin.clone(), self.generation);
+        Some(std::mem::replace(&mut self.filling, next))
+    }
+
+    /// The news that everything up to the log's end was handed over.
+    pub(super) fn reached_end(&mut self) -> Option<ConsumerEvent> {
+        if !self.end_untold || !self.filling.is_empty() {
+            return None;
+        }
+        self.end_untold = false;
+        Some(ConsumerEvent::ReachedEnd { origin: self.origin.clone(), generation: self.generation })
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// How long until its batch is handed over; `None` while it has none, or another is worked on.
+    pub(super) fn wait(&self, settings: &ConsumerSettings) -> Option<Duration> {
+        if self.outstanding.is_some() {
+            return None;
+        }
+        let since = self.since?;
+        Some(if self.is_full(settings) {
+            Duration::ZERO
+        } else {
+            settings.linger.saturating_sub(since.elapsed())
+        })
+    }
+
+    fn is_full(&self, settings: &ConsumerSettings) -> bool {
+        self.filling.len() >= settings.batch_records_max
+            || self.filling.byte_len() >= settings.batch_bytes_max
+    }
+
+    fn trouble(&mut self, error: &KafkaError) -> Trouble {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                self.is_stopped = true;
+                Trouble::OutOfRange
+            }
+            _ => Trouble::Passing(error.to_string()),
+        }
+    }
+}

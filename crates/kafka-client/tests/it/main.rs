@@ -1,0 +1,4 @@
+//! Against the real broker of `cargo x services`.
+#![cfg(test)]
+
+mod reader;

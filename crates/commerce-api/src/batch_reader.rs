@@ -100,3 +100,86 @@ impl<S: Source> BatchReaderTask<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::{Arc, Mutex};
+
+    use futures_util::future::join_all;
+    use tokio::sync::Semaphore;
+
+    use super::{Source, batch_reader};
+    use crate::error::ApiError;
+    use crate::store::StoreError;
+
+    /// Remembers what was asked; every read waits for a pass.
+    #[derive(Clone)]
+    struct Recorded {
+        asked: Arc<Mutex<Vec<Vec<i64>>>>,
+        passes: Arc<Semaphore>,
+    }
+
+    impl Source for Recorded {
+        type Value = i64;
+
+        async fn load(&self, ids: &[i64]) -> Result<HashMap<i64, i64>, StoreError> {
+            self.asked.lock().unwrap().push(ids.to_vec());
+            self.passes.acquire().await.unwrap().forget();
+            if ids.contains(&0) {
+                return Err(StoreError::Busy);
+            }
+            Ok(ids.iter().map(|id| (*id, id * 10)).collect())
+        }
+
+        async fn answered(&self, _values: &HashMap<i64, i64>) {}
+    }
+
+    fn recorded(passes: usize) -> Recorded {
+        Recorded { asked: Arc::default(), passes: Arc::new(Semaphore::new(passes)) }
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_is_answered_by_one_read_of_distinct_ids() {
+        let source = recorded(0);
+        let (reader, task) = batch_reader(source.clone(), 100, 100);
+        tokio::spawn(task.run());
+        let first = reader.read(vec![1]);
+        let others = async {
+            while source.asked.lock().unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            let others = join_all((0..50).map(|turn| reader.read(vec![1, 2 + turn % 3])));
+            source.passes.add_permits(2);
+            others.await
+        };
+        let (first, others) = tokio::join!(first, others);
+        assert_eq!(first.unwrap()[&1], 10);
+        assert!(others.into_iter().all(|answer| answer.unwrap()[&1] == 10));
+        assert_eq!(*source.asked.lock().unwrap(), [vec![1], vec![1, 2, 3, 4]]);
+    }
+
+    #[tokio::test]
+    async fn a_failed_read_is_the_answer_of_those_who_asked() {
+        let (reader, task) = batch_reader(recorded(2), 100, 100);
+        tokio::spawn(task.run());
+        assert!(matches!(reader.read(vec![0]).await, Err(ApiError::Overloaded)));
+        assert_eq!(reader.read(vec![3]).await.unwrap()[&3], 30);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses() {
+        let source = recorded(0);
+        let (reader, task) = batch_reader(source, 1, 1);
+        let waiting = reader.read(vec![1]);
+        let refused = async {
+            tokio::task::yield_now().await;
+            let refused = reader.read(vec![2]).await;
+            drop(task);
+            refused
+        };
+        let (waiting, refused) = tokio::join!(waiting, refused);
+        assert!(matches!(refused, Err(ApiError::Overloaded)));
+        assert!(waiting.is_err(), "the reader is gone");
+    }
+}

@@ -42,7 +42,7 @@ pub(crate) enum ApiError {
     Overloaded,
     #[error("the request took too long")]
     TimedOut,
-    #[error("the database is away")]
+    #[error("not available for the moment")]
     Away(#[source] Arc<StoreError>),
     #[error("internal error")]
     Internal(#[source] Box<dyn Error + Send + Sync>),

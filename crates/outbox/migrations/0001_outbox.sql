@@ -2,36 +2,16 @@
 
 create sequence outbox.event_id as bigint cache 1;
 
--- One incarnation for each history of this database: ids that a restored or promoted server hands out again
--- belong to another incarnation, so (incarnation, id) is never reused.
-create table outbox.incarnation (
-    id                smallint    generated always as identity primary key,
-    system_identifier bigint      not null,
-    timeline          integer     not null,
-    first_seen        timestamptz not null default clock_timestamp(),
-    constraint incarnation_identity unique (system_identifier, timeline)
-);
-
--- Answers the incarnation of this server at this moment and records it when it is new. The timeline is taken from the
--- WAL file in use, because the control file shows a promotion only after the next checkpoint.
-create function outbox.current_incarnation() returns smallint
-language plpgsql volatile as $$
-declare
-    server_identifier bigint  := (select system_identifier from pg_control_system());
-    server_timeline   integer := ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::integer;
-    found_id          smallint;
-begin
-    select id into found_id from outbox.incarnation
-     where system_identifier = server_identifier and timeline = server_timeline;
-    if found_id is null then
-        insert into outbox.incarnation (system_identifier, timeline)
-        values (server_identifier, server_timeline)
-        on conflict on constraint incarnation_identity do nothing;
-        select id into strict found_id from outbox.incarnation
-         where system_identifier = server_identifier and timeline = server_timeline;
-    end if;
-    return found_id;
-end $$;
+-- This server's history: the ids that a restored or promoted server hands out again belong to another (system identifier,
+-- timeline), so the three together are never reused. The timeline is taken from the WAL file in use, because the control
+-- file shows a promotion only after the next checkpoint. Stored with each event and not in a table of its own: the first
+-- append of a new history would have to insert there, and every other append would wait for its transaction to end.
+create function outbox.current_history(out system_identifier bigint, out timeline integer)
+language sql volatile as $$
+    select control.system_identifier,
+           ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::integer
+      from pg_control_system() control
+$$;
 
 create table outbox.event (
     -- The inserting transaction; assigned before the id, so that whoever waited for a key's lock has the later id.
@@ -44,7 +24,9 @@ create table outbox.event (
     segment           smallint    not null default ((extract(epoch from statement_timestamp())::bigint / 3600) % 4)::smallint,
     -- Stable over every resend.
     event_id          uuid        not null,
-    incarnation       smallint    not null,
+    -- The history (`outbox.current_history`) in which the id was handed out: the event's ce_source.
+    system_identifier bigint      not null,
+    timeline          integer     not null,
     event_type        text        not null,
     aggregate_type    text        not null,
     aggregate_id      text        not null,

@@ -2,12 +2,13 @@
 
 use commerce_events::{Event, OrderEvent, OrderV1};
 
-use super::{Context, Shop, stock_events};
+use super::shift_stock::{shift_stock, stock_events};
+use super::{Context, Shop};
 use crate::domain::order::units_by_product;
 use crate::error::ApiError;
 use crate::store::Session;
 use crate::store::orders::{cancel_order as mark_cancelled, find_order, list_lines};
-use crate::store::stock::give_back;
+use crate::store::stock::{Shift, lock_stock};
 
 /// Whether this call cancelled it; false when it was cancelled before.
 pub(crate) async fn cancel_order(shop: &Shop, context: &Context, order_id: i64) -> Result<bool, ApiError> {
@@ -18,11 +19,17 @@ pub(crate) async fn cancel_order(shop: &Shop, context: &Context, order_id: i64) 
         return if order.is_some() { Ok(false) } else { Err(ApiError::NoOrder) };
     }
     let lines = list_lines(&mut session, order_id).await?;
-    let changes = give_back(&mut session, &units_by_product(&lines)).await?;
+    let shifts: Vec<Shift> = units_by_product(&lines)
+        .iter()
+        .map(|units| Shift { product_id: units.product_id, units: units.quantity })
+        .collect();
+    let products: Vec<i64> = shifts.iter().map(|shift| shift.product_id).collect();
+    lock_stock(&mut session, &products).await?;
+    let changed = shift_stock(&mut session, &shifts).await?;
     let cancelled =
         OrderV1 { order_id, user_id: Some(context.user_id), lines: lines.iter().map(Into::into).collect() };
     let events =
-        std::iter::once(Event::Order(OrderEvent::Cancelled(cancelled))).chain(stock_events(&changes));
+        std::iter::once(Event::Order(OrderEvent::Cancelled(cancelled))).chain(stock_events(&changed));
     shop.commit(session, context, events).await?;
     Ok(true)
 }

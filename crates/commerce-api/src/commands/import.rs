@@ -67,6 +67,15 @@ pub struct ImportedOrder {
     pub lines: Vec<Line>,
 }
 
+/// Orders that an import made; one that only gained lines is not among them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ImportedOrders {
+    /// New sales.
+    pub sales_new: u64,
+    /// New refunds.
+    pub refunds_new: u64,
+}
+
 /// A recorded like.
 #[derive(Debug, Clone, Copy)]
 pub struct ImportedLike {
@@ -118,7 +127,8 @@ pub async fn ensure_products(
 }
 
 /// Writes the orders, or adds the lines to those that exist (their numbers go on), and appends one event for the lines
-/// of each piece: a completion for a sale, a cancellation for a refund. Pieces without lines are ignored.
+/// of each piece: a completion for a sale, a cancellation for a refund. Pieces without lines are ignored. Answers how
+/// many orders are new.
 ///
 /// # Errors
 /// [`ImportError`].
@@ -126,10 +136,10 @@ pub async fn import_orders(
     tx: &mut PgConnection,
     log: &EventLog,
     orders: &[ImportedOrder],
-) -> Result<(), ImportError> {
+) -> Result<ImportedOrders, ImportError> {
     let pieces: Vec<&ImportedOrder> = orders.iter().filter(|piece| !piece.lines.is_empty()).collect();
     if pieces.is_empty() {
-        return Ok(());
+        return Ok(ImportedOrders::default());
     }
     let heads = merge_heads(&pieces)?;
     let stored: HashMap<String, StoredHead> =
@@ -151,7 +161,21 @@ pub async fn import_orders(
         occurrences.extend(piece_events(head, piece));
     }
     insert_lines(tx, &columns).await?;
-    Ok(log.append(tx, &occurrences).await?)
+    log.append(tx, &occurrences).await?;
+    Ok(count_new(stored.values()))
+}
+
+fn count_new<'a>(stored: impl Iterator<Item = &'a StoredHead>) -> ImportedOrders {
+    let mut new = ImportedOrders::default();
+    // Every later piece raises the version.
+    for head in stored.filter(|head| head.version == 1) {
+        if head.kind == OrderKind::Refund.as_str() {
+            new.refunds_new += 1;
+        } else {
+            new.sales_new += 1;
+        }
+    }
+    new
 }
 
 /// Writes the likes that are new and appends an event for each of them, in the order given; how many were new.

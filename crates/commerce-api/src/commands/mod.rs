@@ -7,15 +7,15 @@ pub(crate) mod like_product;
 pub(crate) mod place_order;
 pub(crate) mod record_views;
 pub(crate) mod set_stock;
+mod shift_stock;
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use commerce_events::Event;
 use runtime::Clock;
 use runtime::database::Pool;
 
-use crate::domain::order::{StockChange, stock_event};
 use crate::error::ApiError;
 use crate::event_log::{EventLog, Occurrence};
 use crate::store::Session;
@@ -36,6 +36,11 @@ pub(crate) struct Context {
 }
 
 impl Shop {
+    /// The time of day as the database keeps it, so that a time is the same when it is read again.
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.clock.now().trunc_subsecs(6)
+    }
+
     /// Appends `events`, commits both, and wakes a relay in the same process.
     pub(crate) async fn commit(
         &self,
@@ -56,9 +61,4 @@ impl Shop {
         self.log.committed();
         Ok(())
     }
-}
-
-/// The events of those changes that cross zero.
-fn stock_events<'a>(changes: impl IntoIterator<Item = &'a StockChange>) -> impl Iterator<Item = Event> {
-    changes.into_iter().filter_map(stock_event).map(Event::Stock)
 }

@@ -1,15 +1,18 @@
 //! An order: all its lines or none, its stock reserved, its events appended, in one transaction.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use commerce_events::{Event, OrderEvent, OrderV1};
 use sha2::{Digest, Sha256};
 
-use super::{Context, Shop, stock_events};
+use super::shift_stock::{shift_stock, stock_events};
+use super::{Context, Shop};
 use crate::domain::Line;
-use crate::domain::order::{StockChange, Wanted, total};
+use crate::domain::order::{Wanted, total};
 use crate::error::ApiError;
 use crate::store::orders::{KEY_TAKEN, NewOrder, find_order, find_response, insert_order, list_lines};
-use crate::store::stock::{Reservation, reserve};
+use crate::store::stock::{Locked, Shift, lock_stock};
 use crate::store::{Session, StoreError};
 
 /// An order as it was placed: the same answer however often it is asked for with the same key.
@@ -31,20 +34,33 @@ pub(crate) async fn place_order(
 ) -> Result<Placed, ApiError> {
     let digest = digest(wanted);
     let mut session = Session::begin(&shop.pool).await?;
+    let products: Vec<i64> = wanted.iter().map(|line| line.product_id).collect();
+    let locked = lock_stock(&mut session, &products).await?;
+    // After the locks: a twin of this request that was faster has committed by now, and its answer is the answer,
+    // also when it took the last unit.
     if let Some(key) = key
         && let Some(earlier) = find_earlier(&mut session, context.user_id, key, &digest).await.transpose()
     {
         session.roll_back().await;
         return earlier;
     }
-    let reservations = reserve(&mut session, wanted).await?;
-    let lines = match decide_lines(wanted, &reservations) {
-        Ok(lines) => lines,
-        Err(refusal) => {
-            session.roll_back().await;
-            return Err(refusal);
-        }
-    };
+    if let Err(refusal) = check_stock(wanted, &locked) {
+        session.roll_back().await;
+        return Err(refusal);
+    }
+    let shifts: Vec<Shift> =
+        wanted.iter().map(|line| Shift { product_id: line.product_id, units: -line.quantity }).collect();
+    let changed = shift_stock(&mut session, &shifts).await?;
+    // Both are in product order.
+    let lines: Vec<Line> = wanted
+        .iter()
+        .zip(&changed)
+        .map(|(line, changed)| Line {
+            product_id: line.product_id,
+            quantity: line.quantity,
+            unit_price: changed.unit_price,
+        })
+        .collect();
     let total_amount = total(&lines)?;
     let order = NewOrder {
         user_id: context.user_id,
@@ -59,34 +75,25 @@ pub(crate) async fn place_order(
     };
     let completed =
         OrderV1 { order_id, user_id: Some(context.user_id), lines: lines.iter().map(Into::into).collect() };
-    let changes: Vec<StockChange> =
-        reservations.iter().filter_map(|reservation| reservation.change).collect();
     let events =
-        std::iter::once(Event::Order(OrderEvent::Completed(completed))).chain(stock_events(&changes));
+        std::iter::once(Event::Order(OrderEvent::Completed(completed))).chain(stock_events(&changed));
     shop.commit(session, context, events).await?;
     Ok(Placed { order_id, total_amount, ordered_at: context.now, lines })
 }
 
-/// Every line with its price, unless a product is unknown or short.
-fn decide_lines(wanted: &[Wanted], reservations: &[Reservation]) -> Result<Vec<Line>, ApiError> {
-    let ids_where = |missing: fn(&Reservation) -> bool| -> Vec<i64> {
-        reservations.iter().filter(|one| missing(one)).map(|one| one.product_id).collect()
+/// Refuses unless every product exists and has enough.
+fn check_stock(wanted: &[Wanted], locked: &[Locked]) -> Result<(), ApiError> {
+    let quantities: HashMap<i64, i64> =
+        locked.iter().map(|stock| (stock.product_id, stock.quantity)).collect();
+    let ids_where = |refused: &dyn Fn(&Wanted) -> bool| -> Vec<i64> {
+        wanted.iter().filter(|line| refused(line)).map(|line| line.product_id).collect()
     };
-    let unknown = ids_where(|one| one.unit_price.is_none());
+    let unknown = ids_where(&|line| !quantities.contains_key(&line.product_id));
     if !unknown.is_empty() {
         return Err(ApiError::NoProduct { product_ids: unknown });
     }
-    let short = ids_where(|one| one.change.is_none());
-    if !short.is_empty() {
-        return Err(ApiError::SoldOut { product_ids: short });
-    }
-    // Both are in product order.
-    let line = |(wanted, reservation): (&Wanted, &Reservation)| Line {
-        product_id: wanted.product_id,
-        quantity: wanted.quantity,
-        unit_price: reservation.unit_price.unwrap_or_default(),
-    };
-    Ok(wanted.iter().zip(reservations).map(line).collect())
+    let short = ids_where(&|line| quantities.get(&line.product_id).is_none_or(|left| *left < line.quantity));
+    if short.is_empty() { Ok(()) } else { Err(ApiError::SoldOut { product_ids: short }) }
 }
 
 /// The answer to an earlier request with the same key, if there was one.

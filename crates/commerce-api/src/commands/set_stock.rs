@@ -1,10 +1,11 @@
 //! The merchant says how much there is.
 
-use super::{Context, Shop, stock_events};
+use super::shift_stock::{shift_stock, stock_events};
+use super::{Context, Shop};
 use crate::domain::order::StockChange;
 use crate::error::ApiError;
 use crate::store::Session;
-use crate::store::stock::set_quantity;
+use crate::store::stock::{Shift, lock_stock};
 
 /// Sets the units; every call raises the version, also one that changes nothing.
 pub(crate) async fn set_stock(
@@ -14,10 +15,13 @@ pub(crate) async fn set_stock(
     quantity: i64,
 ) -> Result<StockChange, ApiError> {
     let mut session = Session::begin(&shop.pool).await?;
-    let Some(change) = set_quantity(&mut session, product_id, quantity).await? else {
+    let Some(locked) = lock_stock(&mut session, &[product_id]).await?.pop() else {
         session.roll_back().await;
         return Err(ApiError::NoProduct { product_ids: vec![product_id] });
     };
-    shop.commit(session, context, stock_events([&change])).await?;
-    Ok(change)
+    let shift = Shift { product_id, units: quantity - locked.quantity };
+    let changed = shift_stock(&mut session, &[shift]).await?;
+    shop.commit(session, context, stock_events(&changed)).await?;
+    let none = || ApiError::Internal("a locked stock was not changed".into());
+    changed.first().map(|changed| changed.change).ok_or_else(none)
 }

@@ -49,7 +49,7 @@ impl FromRequestParts<Arc<App>> for Buyer {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
         let user_id = caller(parts, app)?.ok_or(ApiError::Unauthenticated)?;
-        Ok(Self(Context { user_id, now: app.shop.clock.now(), traceparent: traceparent(&parts.headers) }))
+        Ok(Self(Context { user_id, now: app.shop.now(), traceparent: traceparent(&parts.headers) }))
     }
 }
 

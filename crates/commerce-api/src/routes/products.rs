@@ -80,7 +80,7 @@ pub(super) async fn show(
     let view = View {
         product_id,
         user_id: visitor.user_id,
-        viewed_at: app.shop.clock.now(),
+        viewed_at: app.shop.now(),
         traceparent: visitor.traceparent,
     };
     let ids = [product_id];

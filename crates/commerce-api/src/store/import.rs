@@ -22,6 +22,8 @@ pub(crate) struct StoredHead {
     pub(crate) external_id: String,
     pub(crate) kind: String,
     pub(crate) user_id: Option<i64>,
+    /// 1 for an order that did not exist before the call.
+    pub(crate) version: i64,
 }
 
 /// Creates the products whose code is new, each with `stock` units; distinct codes.
@@ -87,7 +89,7 @@ pub(crate) async fn upsert_heads(
          select * from unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::bigint[])
          on conflict on constraint orders_external_id
          do update set total_amount = o.total_amount + excluded.total_amount, version = o.version + 1
-         returning o.id, o.external_id, o.kind, o.user_id",
+         returning o.id, o.external_id, o.kind, o.user_id, o.version",
     )
     .bind(external_ids)
     .bind(kinds)

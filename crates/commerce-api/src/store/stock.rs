@@ -1,142 +1,78 @@
-//! `shop.stock`: every change locks its rows in product order and raises their version by one.
+//! `shop.stock`: rows are locked in product order, then changed; every change raises the version by one.
+//!
+//! Locking and changing are two statements on purpose. In one statement the change would begin from the snapshot before
+//! the wait, and its recheck against the newer row drops rows of a join (seen on PostgreSQL 18: an order was refused
+//! although there was enough). The second statement's snapshot is newer than every lock that it holds.
 
 use sqlx::PgConnection;
-use sqlx::Row;
-use sqlx::postgres::PgRow;
 
 use super::StoreError;
-use crate::domain::order::{StockChange, Wanted};
 
-/// What became of one wanted product.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Reservation {
+/// The stock of a product whose row this transaction has locked.
+#[derive(Debug, Clone, Copy, sqlx::FromRow)]
+pub(crate) struct Locked {
     pub(crate) product_id: i64,
-    /// `None`: there is no such product.
-    pub(crate) unit_price: Option<i64>,
-    /// `None`: there was not enough.
-    pub(crate) change: Option<StockChange>,
+    pub(crate) quantity: i64,
 }
 
-/// Takes the units of every wanted product that has enough; `wanted` is in product order without repetition. The
-/// caller rolls back unless every product was taken.
+/// Units to add to a product's stock, or to take from it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shift {
+    pub(crate) product_id: i64,
+    pub(crate) units: i64,
+}
+
+/// A stock after its change.
+#[derive(Debug, Clone, Copy, sqlx::FromRow)]
+pub(crate) struct Shifted {
+    pub(crate) product_id: i64,
+    /// Minor units for one.
+    pub(crate) price: i64,
+    pub(crate) quantity: i64,
+    pub(crate) version: i64,
+}
+
+/// Locks the stock of those products that exist until the transaction ends; answers in product order, the order in
+/// which everybody locks, so that nobody waits in a ring.
 ///
 /// # Errors
 /// When the database does not answer.
-pub(crate) async fn reserve(
+pub(crate) async fn lock_stock(
     connection: &mut PgConnection,
-    wanted: &[Wanted],
-) -> Result<Vec<Reservation>, StoreError> {
-    let (products, quantities) = columns(wanted);
-    let rows = sqlx::query(
-        "with wanted as (
-             select product_id, quantity from unnest($1::bigint[], $2::bigint[]) as w(product_id, quantity)),
-         -- Locks in product order before anything is changed, so that orders never wait for each other in a ring.
-         locked as materialized (
-             select s.product_id
-               from shop.stock s join wanted using (product_id)
-              order by s.product_id
-                for update of s),
-         taken as (
+    product_ids: &[i64],
+) -> Result<Vec<Locked>, StoreError> {
+    Ok(sqlx::query_as(
+        "select product_id, quantity from shop.stock
+          where product_id = any($1) order by product_id for update",
+    )
+    .bind(product_ids)
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Changes stocks that [`lock_stock`] has locked in the same transaction; distinct products. Answers in product order.
+///
+/// # Errors
+/// A refusal of `stock_quantity_not_negative` when more is taken than there is.
+pub(crate) async fn shift_stock(
+    connection: &mut PgConnection,
+    shifts: &[Shift],
+) -> Result<Vec<Shifted>, StoreError> {
+    let (products, units): (Vec<i64>, Vec<i64>) =
+        shifts.iter().map(|shift| (shift.product_id, shift.units)).unzip();
+    Ok(sqlx::query_as(
+        "with shifted as (
              update shop.stock s
-                set quantity = s.quantity - wanted.quantity, version = s.version + 1, updated_at = clock_timestamp()
-               from locked join wanted using (product_id)
-              where s.product_id = locked.product_id and s.quantity >= wanted.quantity
+                set quantity = s.quantity + w.units, version = s.version + 1, updated_at = clock_timestamp()
+               from unnest($1::bigint[], $2::bigint[]) as w(product_id, units)
+              where s.product_id = w.product_id
              returning s.product_id, s.quantity, s.version)
-         select wanted.product_id, wanted.quantity as moved, p.price, taken.quantity as after, taken.version
-           from wanted
-           left join shop.product p on p.id = wanted.product_id
-           left join taken on taken.product_id = wanted.product_id
-          order by wanted.product_id",
+         select shifted.product_id, p.price, shifted.quantity, shifted.version
+           from shifted join shop.product p on p.id = shifted.product_id
+          order by shifted.product_id",
     )
     .bind(products)
-    .bind(quantities)
+    .bind(units)
     .fetch_all(connection)
-    .await?;
-    rows.iter()
-        .map(|row| {
-            let moved: i64 = row.try_get("moved")?;
-            Ok(Reservation {
-                product_id: row.try_get("product_id")?,
-                unit_price: row.try_get("price")?,
-                change: change(row, |after| after + moved)?,
-            })
-        })
-        .collect()
-}
-
-/// Gives the units back; `units` is in product order without repetition.
-///
-/// # Errors
-/// When the database does not answer.
-pub(crate) async fn give_back(
-    connection: &mut PgConnection,
-    units: &[Wanted],
-) -> Result<Vec<StockChange>, StoreError> {
-    let (products, quantities) = columns(units);
-    let rows = sqlx::query(
-        "with given as (
-             select product_id, quantity from unnest($1::bigint[], $2::bigint[]) as g(product_id, quantity)),
-         locked as materialized (
-             select s.product_id
-               from shop.stock s join given using (product_id)
-              order by s.product_id
-                for update of s)
-         update shop.stock s
-            set quantity = s.quantity + given.quantity, version = s.version + 1, updated_at = clock_timestamp()
-           from locked join given using (product_id)
-          where s.product_id = locked.product_id
-         returning s.product_id, given.quantity as moved, s.quantity as after, s.version",
-    )
-    .bind(products)
-    .bind(quantities)
-    .fetch_all(connection)
-    .await?;
-    let mut changes = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let moved: i64 = row.try_get("moved")?;
-        changes.extend(change(row, |after| after - moved)?);
-    }
-    changes.sort_by_key(|change: &StockChange| change.product_id);
-    Ok(changes)
-}
-
-/// Sets the units of one product; `None` when there is no such product.
-///
-/// # Errors
-/// When the database does not answer.
-pub(crate) async fn set_quantity(
-    connection: &mut PgConnection,
-    product_id: i64,
-    quantity: i64,
-) -> Result<Option<StockChange>, StoreError> {
-    let row = sqlx::query(
-        "with locked as materialized (
-             select product_id, quantity from shop.stock where product_id = $1 for update)
-         update shop.stock s
-            set quantity = $2, version = s.version + 1, updated_at = clock_timestamp()
-           from locked
-          where s.product_id = locked.product_id
-         returning s.product_id, locked.quantity as before, s.quantity as after, s.version",
-    )
-    .bind(product_id)
-    .bind(quantity)
-    .fetch_optional(connection)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    let before: i64 = row.try_get("before")?;
-    change(&row, |_after| before)
-}
-
-fn columns(units: &[Wanted]) -> (Vec<i64>, Vec<i64>) {
-    units.iter().map(|one| (one.product_id, one.quantity)).unzip()
-}
-
-fn change(row: &PgRow, before: impl FnOnce(i64) -> i64) -> Result<Option<StockChange>, StoreError> {
-    let Some(after) = row.try_get::<Option<i64>, _>("after")? else { return Ok(None) };
-    Ok(Some(StockChange {
-        product_id: row.try_get("product_id")?,
-        before: before(after),
-        after,
-        version: row.try_get("version")?,
-    }))
+    .await?)
 }

@@ -250,6 +250,15 @@ impl TestShop {
         Ok(stock)
     }
 
+    /// Holds `table` against every writer until the returned connection commits.
+    pub(crate) async fn hold(&self, table: &str) -> anyhow::Result<PgConnection> {
+        let mut blocker = self.connect().await?;
+        // A limit, so that a transaction that was left open fails the test instead of hanging it.
+        let sql = format!("begin; set local lock_timeout = '60s'; lock table {table} in exclusive mode");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut blocker).await?;
+        Ok(blocker)
+    }
+
     /// One number of the database.
     pub(crate) async fn number(&self, sql: &'static str) -> anyhow::Result<i64> {
         Ok(sqlx::query_scalar(sql).fetch_one(&mut self.connect().await?).await?)

@@ -14,8 +14,7 @@ async fn one_request_more_than_the_limit_is_refused_for_now() -> anyhow::Result<
     api.concurrency_max = 1;
     let shop = TestShop::start_with(Choices { api, ..Choices::ordinary()? }).await?;
     let product = shop.products(&[5]).await?[0];
-    let mut blocker = shop.connect().await?;
-    blocker.execute("begin; lock table shop.stock in exclusive mode").await?;
+    let mut blocker = shop.hold("shop.stock").await?;
     let blocked = shop.order(7, &[(product, 1)]);
     let refused = async {
         let refused = async || {
@@ -58,8 +57,7 @@ async fn a_request_that_takes_too_long_is_answered_and_changes_nothing() -> anyh
     )
     .execute(&mut shop.connect().await?)
     .await?;
-    let mut blocker = shop.connect().await?;
-    blocker.execute("begin; lock table shop.stock in exclusive mode").await?;
+    let mut blocker = shop.hold("shop.stock").await?;
     let answer = shop.order(7, &[(1, 1)]).await?;
     assert_eq!((answer.status, answer.code()), (StatusCode::SERVICE_UNAVAILABLE, "TIMED_OUT"));
     blocker.execute("commit").await?;
@@ -87,9 +85,8 @@ async fn no_transaction_is_left_open(shop: &TestShop) -> anyhow::Result<()> {
 async fn a_cancelled_request_leaves_no_open_transaction() -> anyhow::Result<()> {
     let shop = TestShop::start().await?;
     let product = shop.products(&[5]).await?[0];
-    for cancelled_after in (0..12).map(|step| Duration::from_millis(step)) {
-        let mut blocker = shop.connect().await?;
-        blocker.execute("begin; lock table shop.stock in exclusive mode").await?;
+    for cancelled_after in (0..12).map(Duration::from_millis) {
+        let mut blocker = shop.hold("shop.stock").await?;
         // The client goes away somewhere between its first byte and the wait for the lock.
         let request = shop.order_request(7, &[(product, 1)]).timeout(cancelled_after);
         assert!(send(request).await.is_err());

@@ -222,3 +222,14 @@ async fn a_key_whose_order_was_refused_can_be_used_again() -> anyhow::Result<()>
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn a_twin_of_the_request_that_took_the_last_unit_gets_its_answer() -> anyhow::Result<()> {
+    let shop = TestShop::start().await?;
+    let product = shop.products(&[1]).await?[0];
+    let items = [(product, 1)];
+    let answers = try_join_all((0..8).map(|_| order_with_key(&shop, 7, &items, "k"))).await?;
+    assert!(answers.iter().all(|answer| answer.status == StatusCode::CREATED), "{answers:?}");
+    assert_eq!(shop.event_types().await?, ["OrderCompleted", "StockDepleted"]);
+    Ok(())
+}

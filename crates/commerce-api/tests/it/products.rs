@@ -1,6 +1,7 @@
 //! What buyers see: the newest known stock, counts, lists.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
@@ -11,7 +12,7 @@ use sqlx::Executor;
 use testkit::eventually;
 use tokio::sync::Semaphore;
 
-use crate::harness::{Answer, Choices, TestShop, local_cache, send};
+use crate::harness::{Answer, Choices, TestShop, api_settings, local_cache, send};
 
 /// A cache whose fills wait until the test lets them pass: a slow reader.
 struct SlowFills {
@@ -190,6 +191,22 @@ async fn without_counts_pages_are_served_and_say_so() -> anyhow::Result<()> {
     assert_eq!(ids(&listed), [product]);
     assert_eq!(listed.data()["sort"], "latest", "the order of likes cannot be had");
     Ok(())
+}
+
+#[tokio::test]
+async fn counts_are_remembered_no_longer_than_their_age() -> anyhow::Result<()> {
+    let mut api = api_settings();
+    api.counts_age_max = Duration::from_millis(200);
+    let shop = TestShop::start_with(Choices { api, ..Choices::ordinary()? }).await?;
+    let product = shop.products(&[1]).await?[0];
+    sqlx::query("insert into metrics.product_metrics (product_id, like_count) values ($1, 1)")
+        .bind(product)
+        .execute(&mut shop.connect().await?)
+        .await?;
+    assert_eq!(shop.show(product).await?.data()["likeCount"], json!(1));
+    shop.connect().await?.execute("update metrics.product_metrics set like_count = 2").await?;
+    let newer = async || Ok((shop.show(product).await?.data()["likeCount"] == json!(2)).then_some(()));
+    eventually("the newer count is shown", newer).await
 }
 
 #[tokio::test]

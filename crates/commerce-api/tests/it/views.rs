@@ -52,8 +52,7 @@ async fn many_views_share_a_transaction_and_none_is_lost() -> anyhow::Result<()>
     let product = shop.products(&[1]).await?[0];
     shop.show(product).await?;
     // Holds the first transaction, so that the others gather behind it.
-    let mut blocker = shop.connect().await?;
-    blocker.execute("begin; lock table outbox.event in exclusive mode").await?;
+    let mut blocker = shop.hold("outbox.event").await?;
     let pages = try_join_all((0..200).map(|_| shop.show(product)));
     let release = async {
         writer_waits(&shop).await?;
@@ -79,8 +78,7 @@ async fn a_view_that_was_not_taken_in_time_is_withdrawn_for_ever() -> anyhow::Re
     assert_eq!(shop.show(product).await?.status, StatusCode::OK);
     let before = stored_views(&shop).await?;
 
-    let mut blocker = shop.connect().await?;
-    blocker.execute("begin; lock table outbox.event in exclusive mode").await?;
+    let mut blocker = shop.hold("outbox.event").await?;
     let taken = shop.show(product);
     let late = async {
         writer_waits(&shop).await?;
@@ -113,8 +111,7 @@ async fn a_commit_that_does_not_end_in_time_is_unknown() -> anyhow::Result<()> {
     let shop = TestShop::start_with(Choices { api, ..Choices::ordinary()? }).await?;
     let product = shop.products(&[1]).await?[0];
     shop.show(product).await?;
-    let mut blocker = shop.connect().await?;
-    blocker.execute("begin; lock table outbox.event in exclusive mode").await?;
+    let mut blocker = shop.hold("outbox.event").await?;
     let unknown = async || {
         let page = shop.show(product).await?;
         assert_eq!(page.status, StatusCode::OK);
@@ -134,8 +131,7 @@ async fn a_full_queue_is_said_and_the_page_is_served() -> anyhow::Result<()> {
     let product = shop.products(&[1]).await?[0];
     shop.show(product).await?;
     let before = stored_views(&shop).await?;
-    let mut blocker = shop.connect().await?;
-    blocker.execute("begin; lock table outbox.event in exclusive mode").await?;
+    let mut blocker = shop.hold("outbox.event").await?;
     let mut pages: FuturesUnordered<_> = (0..20).map(|_| shop.show(product)).collect();
     // One is with the writer, one in the queue; the others are answered while those wait.
     for _ in 0..18 {

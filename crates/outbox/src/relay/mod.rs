@@ -150,7 +150,6 @@ impl Failures {
             | SessionError::Send { .. }
             | SessionError::Delivery(_)
             | SessionError::Headers { .. }
-            | SessionError::UnknownIncarnation(_)
             | SessionError::Snapshot(_)
             | SessionError::Died(_) => {}
         }

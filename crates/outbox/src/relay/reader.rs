@@ -2,7 +2,6 @@
 //!
 //! Invariant: rows of a window are sent in the order of their ids, and windows in the order of their snapshots.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,9 +20,9 @@ use super::settings::RelaySettings;
 use super::status::RelayStatus;
 use super::tracker::{Tracker, TrackerSink};
 use super::window::{Groups, Partial, Position, Snapshot};
+use crate::metrics;
 use crate::nudge::Nudge;
 use crate::store::window::{NextEnd, StoredEvent, WindowBounds, connect_reader, load_next_end, stream_window};
-use crate::{metrics, store};
 
 /// A statement that waits longer for room is ended and begun again later: while it is open, its snapshot keeps the
 /// whole server from cleaning up, and an outage of the broker may take hours.
@@ -52,8 +51,6 @@ pub(crate) struct Reader<'s> {
     around: Surroundings<'s>,
     connection: PgConnection,
     groups: Groups,
-    /// `ce_source` by incarnation.
-    sources: HashMap<i16, String>,
     writer: RecordWriter,
     pace: Pace,
 }
@@ -82,19 +79,12 @@ enum Streamed {
     Stopped,
     /// There was no room for longer than a statement may stay open.
     Stalled,
-    /// A row of an incarnation that appeared after the sources were loaded.
-    NewIncarnation(i16),
 }
 
 impl<'s> Reader<'s> {
-    pub(crate) async fn new(
-        around: Surroundings<'s>,
-        mut connection: PgConnection,
-        groups: Groups,
-    ) -> Result<Self, SessionError> {
-        let sources = load_sources(&mut connection).await?;
+    pub(crate) fn new(around: Surroundings<'s>, connection: PgConnection, groups: Groups) -> Self {
         let pace = Pace::new(around.settings.busy_pause, around.settings.idle_pause_max);
-        Ok(Self { around, connection, groups, sources, writer: RecordWriter::new(), pace })
+        Self { around, connection, groups, writer: RecordWriter::new(), pace }
     }
 
     /// Reads window after window until it is stopped.
@@ -168,20 +158,12 @@ impl<'s> Reader<'s> {
                         return Ok(false);
                     }
                 }
-                Streamed::NewIncarnation(incarnation) => {
-                    // A connection in the middle of a statement would first have to read the rest of it.
-                    self.connection = connect_reader(self.around.options).await.map_err(SessionError::Database)?;
-                    self.sources = load_sources(&mut self.connection).await?;
-                    if !self.sources.contains_key(&incarnation) {
-                        return Err(SessionError::UnknownIncarnation(incarnation));
-                    }
-                }
             }
         }
     }
 
     async fn send_rows(&mut self, window: &mut Window) -> Result<Streamed, SessionError> {
-        let Self { around, connection, sources, writer, .. } = self;
+        let Self { around, connection, writer, .. } = self;
         let (events_max, bytes_max) = (around.settings.batch_events_max, around.settings.batch_bytes_max());
         let mut rows = stream_window(connection, &window.bounds(), window.last_id);
         loop {
@@ -191,9 +173,6 @@ impl<'s> Reader<'s> {
                 Err(_) => return Err(SessionError::Silent("the rows of a window")),
             };
             let event = StoredEvent::from_row(&row).map_err(SessionError::Database)?;
-            let Some(source) = sources.get(&event.incarnation) else {
-                return Ok(Streamed::NewIncarnation(event.incarnation));
-            };
             if window.batch.is_none() {
                 if around.stop.is_cancelled() {
                     return Ok(Streamed::Stopped);
@@ -210,7 +189,7 @@ impl<'s> Reader<'s> {
                 kill_point("relay.before_publish");
             }
             let Some(batch) = &mut window.batch else { continue };
-            send(around.producer, writer, &event, source, batch.number).await?;
+            send(around.producer, writer, &event, batch.number).await?;
             window.last_id = event.id;
             window.rows += 1;
             batch.events += 1;
@@ -288,12 +267,11 @@ async fn send(
     producer: &Producer<TrackerSink>,
     writer: &mut RecordWriter,
     event: &StoredEvent<'_>,
-    source: &str,
     batch: usize,
 ) -> Result<(), SessionError> {
     loop {
         let sent = writer
-            .write(event, source, |record| producer.try_send(record, batch))
+            .write(event, |record| producer.try_send(record, batch))
             .map_err(|error| SessionError::Headers { id: event.id, error })?;
         match sent {
             Ok(()) => return Ok(()),
@@ -301,12 +279,4 @@ async fn send(
             Err(error) => return Err(SessionError::Send { id: event.id, error }),
         }
     }
-}
-
-async fn load_sources(connection: &mut PgConnection) -> Result<HashMap<i16, String>, SessionError> {
-    let incarnations = store::guard::list_incarnations(connection).await.map_err(SessionError::Database)?;
-    let source = |system_identifier: i64, timeline: i32| {
-        format!("urn:outbox:{}:{timeline}", system_identifier.cast_unsigned())
-    };
-    Ok(incarnations.into_iter().map(|(id, system, timeline)| (id, source(system, timeline))).collect())
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
 use crate::headers::{UnreadableHeaders, decode_into};
-use crate::store::window::StoredEvent;
+use crate::store::window::{History, StoredEvent};
 
 /// Turns events into records, reusing its buffers.
 #[derive(Debug)]
@@ -16,11 +16,13 @@ pub(crate) struct RecordWriter {
     event_id: [u8; Hyphenated::LENGTH],
     sequence: String,
     time: String,
+    /// `ce_source` of the last event: all of a database have the same until it is restored or fails over.
+    source: Option<(History, String)>,
 }
 
 impl RecordWriter {
     pub(crate) fn new() -> Self {
-        Self { event_id: [0; Hyphenated::LENGTH], sequence: String::new(), time: String::new() }
+        Self { event_id: [0; Hyphenated::LENGTH], sequence: String::new(), time: String::new(), source: None }
     }
 
     /// Hands the event's record to `send`.
@@ -30,10 +32,13 @@ impl RecordWriter {
     pub(crate) fn write<T>(
         &mut self,
         event: &StoredEvent<'_>,
-        source: &str,
         send: impl FnOnce(&OutgoingRecord<'_>) -> T,
     ) -> Result<T, UnreadableHeaders> {
-        let Self { event_id, sequence, time } = self;
+        let Self { event_id, sequence, time, source } = self;
+        let source = match source {
+            Some((history, source)) if *history == event.history => source,
+            other => &other.insert((event.history, source_of(event.history))).1,
+        };
         sequence.clear();
         // Writing to a string cannot fail.
         let _ = write!(sequence, "{}", event.id);
@@ -67,6 +72,10 @@ impl RecordWriter {
             timestamp: None,
         }))
     }
+}
+
+fn source_of(history: History) -> String {
+    format!("urn:outbox:{}:{}", history.system_identifier.cast_unsigned(), history.timeline)
 }
 
 fn encode_id(id: Uuid, buffer: &mut [u8; Hyphenated::LENGTH]) -> &[u8] {
@@ -112,7 +121,7 @@ mod tests {
         StoredEvent {
             id: 42,
             event_id: Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_00ff),
-            incarnation: 1,
+            history: History { system_identifier: -1, timeline: 3 },
             event_type: "Happened",
             topic: "things",
             partition_key: "7",
@@ -125,7 +134,7 @@ mod tests {
 
     fn headers_of(event: &StoredEvent<'_>) -> Vec<(String, String)> {
         RecordWriter::new()
-            .write(event, "urn:outbox:1:1", |record| {
+            .write(event, |record| {
                 record
                     .headers
                     .iter()
@@ -141,13 +150,24 @@ mod tests {
             ("ce_specversion", "1.0"),
             ("ce_id", "01900000-0000-7000-8000-0000000000ff"),
             ("ce_type", "Happened"),
-            ("ce_source", "urn:outbox:1:1"),
+            ("ce_source", "urn:outbox:18446744073709551615:3"),
             ("ce_time", "1970-01-01T00:00:00.000000Z"),
             ("ce_sequence", "42"),
             ("content-type", "application/json"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(headers_of(&event()), expected);
+    }
+
+    #[test]
+    fn the_source_follows_the_history_of_each_event() {
+        let mut writer = RecordWriter::new();
+        let mut source = |timeline| {
+            let history = History { system_identifier: 5, timeline };
+            let event = StoredEvent { history, ..event() };
+            writer.write(&event, |record| String::from_utf8_lossy(record.headers[3].1).into_owned()).unwrap()
+        };
+        assert_eq!([1, 1, 2, 1].map(&mut source), ["urn:outbox:5:1", "urn:outbox:5:1", "urn:outbox:5:2", "urn:outbox:5:1"]);
     }
 
     #[test]
@@ -162,7 +182,7 @@ mod tests {
     #[test]
     fn unreadable_stored_headers_are_an_error() {
         let event = StoredEvent { headers: Some(&[0]), ..event() };
-        assert!(RecordWriter::new().write(&event, "", |_| ()).is_err());
+        assert!(RecordWriter::new().write(&event, |_| ()).is_err());
     }
 
     proptest! {

@@ -49,8 +49,6 @@ pub(crate) enum SessionError {
         #[source]
         error: UnreadableHeaders,
     },
-    #[error("incarnation {0} is not in outbox.incarnation")]
-    UnknownIncarnation(i16),
     #[error("a position in outbox.shard is not readable")]
     Snapshot(#[source] UnreadableSnapshot),
     #[error("a background task has died")]
@@ -145,7 +143,7 @@ impl Relay {
             nudge: self.nudge.as_ref(),
             stop: &stop,
         };
-        let mut reader = Reader::new(around, connection, groups_of(claimed)?).await?;
+        let mut reader = Reader::new(around, connection, groups_of(claimed)?);
         let read_and_drain = async {
             reader.run().await?;
             // What is not acknowledged in time is sent again by the next owner.

@@ -58,19 +58,21 @@ impl<'a> EventColumns<'a> {
 }
 
 /// `txid` and `id` come from the columns' defaults, evaluated row by row after the sort, so that ids follow the input's
-/// order. The incarnation stands in a subquery of its own, so that it is asked for once in a statement.
+/// order.
 const INSERT: &str = "
+    -- Materialized, so that the server is asked once in a statement.
+    with history as materialized (select system_identifier, timeline from outbox.current_history())
     insert into outbox.event
-           (shard, event_id, incarnation, event_type, aggregate_type, aggregate_id, aggregate_version, topic,
-            partition_key, payload, headers, traceparent, occurred_at)
-    select e.shard, e.event_id, i.incarnation, e.event_type, e.aggregate_type, e.aggregate_id, e.aggregate_version,
-           e.topic, e.partition_key, e.payload, e.headers, e.traceparent, e.occurred_at
+           (shard, event_id, system_identifier, timeline, event_type, aggregate_type, aggregate_id, aggregate_version,
+            topic, partition_key, payload, headers, traceparent, occurred_at)
+    select e.shard, e.event_id, h.system_identifier, h.timeline, e.event_type, e.aggregate_type, e.aggregate_id,
+           e.aggregate_version, e.topic, e.partition_key, e.payload, e.headers, e.traceparent, e.occurred_at
       from unnest($1::smallint[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[],
                   $8::text[], $9::bytea[], $10::bytea[], $11::text[], $12::timestamptz[])
            with ordinality
            as e (shard, event_id, event_type, aggregate_type, aggregate_id, aggregate_version, topic,
                  partition_key, payload, headers, traceparent, occurred_at, place)
-     cross join (select outbox.current_incarnation() as incarnation) i
+     cross join history h
      order by e.place";
 
 pub(crate) async fn insert_events(tx: &mut PgConnection, columns: EventColumns<'_>) -> Result<(), sqlx::Error> {

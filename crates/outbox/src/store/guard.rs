@@ -32,8 +32,3 @@ pub(crate) async fn load_server_facts(connection: &mut PgConnection) -> Result<S
     .fetch_one(connection)
     .await
 }
-
-/// All incarnations: id, system identifier, timeline.
-pub(crate) async fn list_incarnations(connection: &mut PgConnection) -> Result<Vec<(i16, i64, i32)>, sqlx::Error> {
-    sqlx::query_as("select id, system_identifier, timeline from outbox.incarnation").fetch_all(connection).await
-}

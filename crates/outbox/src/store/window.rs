@@ -55,16 +55,17 @@ pub(crate) struct WindowBounds {
 /// Two ranges of the one index: transactions that began after the first snapshot, and those that ran in it. Neither
 /// is bounded by the oldest running transaction, so that one left open for hours costs nothing.
 const WINDOW_ROWS: &str = "
-    select id, event_id, incarnation, event_type, topic, partition_key, payload, headers, traceparent, occurred_at
-      from (select id, event_id, incarnation, event_type, topic, partition_key, payload, headers, traceparent,
-                   occurred_at
+    select id, event_id, system_identifier, timeline, event_type, topic, partition_key, payload, headers, traceparent,
+           occurred_at
+      from (select id, event_id, system_identifier, timeline, event_type, topic, partition_key, payload, headers,
+                   traceparent, occurred_at
               from outbox.event
              where txid >= $1::text::xid8 and txid < $2::text::xid8
                and shard = any($5::smallint[]) and id > $6
                and pg_visible_in_snapshot(txid, (select $4::text::pg_snapshot))
             union all
-            select id, event_id, incarnation, event_type, topic, partition_key, payload, headers, traceparent,
-                   occurred_at
+            select id, event_id, system_identifier, timeline, event_type, topic, partition_key, payload, headers,
+                   traceparent, occurred_at
               from outbox.event
              where txid = any($3::text[]::xid8[])
                and shard = any($5::smallint[]) and id > $6
@@ -87,12 +88,20 @@ pub(crate) fn stream_window<'c>(
         .fetch(connection)
 }
 
+/// A server and its timeline: within one, an id is handed out once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct History {
+    pub(crate) system_identifier: i64,
+    pub(crate) timeline: i32,
+}
+
 /// One event as stored, borrowed from its row.
 #[derive(Debug)]
 pub(crate) struct StoredEvent<'r> {
     pub(crate) id: i64,
     pub(crate) event_id: Uuid,
-    pub(crate) incarnation: i16,
+    /// The history in which the id was handed out.
+    pub(crate) history: History,
     pub(crate) event_type: &'r str,
     pub(crate) topic: &'r str,
     pub(crate) partition_key: &'r str,
@@ -108,14 +117,14 @@ impl<'r> StoredEvent<'r> {
         Ok(Self {
             id: row.try_get(0)?,
             event_id: row.try_get(1)?,
-            incarnation: row.try_get(2)?,
-            event_type: row.try_get(3)?,
-            topic: row.try_get(4)?,
-            partition_key: row.try_get(5)?,
-            payload: row.try_get(6)?,
-            headers: row.try_get(7)?,
-            traceparent: row.try_get(8)?,
-            occurred_at: row.try_get(9)?,
+            history: History { system_identifier: row.try_get(2)?, timeline: row.try_get(3)? },
+            event_type: row.try_get(4)?,
+            topic: row.try_get(5)?,
+            partition_key: row.try_get(6)?,
+            payload: row.try_get(7)?,
+            headers: row.try_get(8)?,
+            traceparent: row.try_get(9)?,
+            occurred_at: row.try_get(10)?,
         })
     }
 
@@ -125,15 +134,18 @@ impl<'r> StoredEvent<'r> {
     }
 }
 
-/// Memory of the server for sorting one window, so that ordinary windows are sorted without a temporary file.
-const SORT_MEMORY: &str = "32MB";
+/// Settings of a connection that reads windows. Plans must not depend on statistics, because a table that was just
+/// filled has none. Workers would compete with the relay and the broker for the same cores. The window of a busy second
+/// is sorted in memory.
+const READER_OPTIONS: [(&str, &str); 4] =
+    [("enable_seqscan", "off"), ("jit", "off"), ("max_parallel_workers_per_gather", "0"), ("work_mem", "64MB")];
 
-/// A connection for reading windows: plans must not depend on statistics, because a table that was just filled has none.
+/// A connection for reading windows.
 pub(crate) async fn connect_reader(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
     options
         .clone()
         .application_name("outbox-relay")
-        .options([("enable_seqscan", "off"), ("jit", "off"), ("work_mem", SORT_MEMORY)])
+        .options(READER_OPTIONS)
         .disable_statement_logging()
         .connect()
         .await

@@ -4,4 +4,7 @@
 
 pub mod demo;
 pub mod ledger;
+mod output;
+pub mod replay;
 pub mod traffic;
+pub mod verify;

@@ -198,12 +198,12 @@ pub(super) async fn check_dead_letters(pipeline: &Pipeline, poison: &[Poison]) -
     Ok(Comparison { lines: vec![row_line, record_line], differences })
 }
 
+/// Key and value.
+type Content = (Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// Keys and values of a dead-letter topic, one for each dead letter: a publisher that was killed before it noted the
 /// acknowledgement publishes the same one again, which its id tells. Blocking.
-fn read_dead_letters(
-    client: &ClientSettings,
-    topic: &str,
-) -> anyhow::Result<Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>> {
+fn read_dead_letters(client: &ClientSettings, topic: &str) -> anyhow::Result<Vec<Content>> {
     let mut reader = TopicReader::open(client, topic)?;
     let mut seen = BTreeSet::new();
     let mut records = Vec::new();

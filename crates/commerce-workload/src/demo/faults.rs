@@ -5,11 +5,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use tokio::process::Command;
+use anyhow::Context;
 use tokio::time::{Instant, sleep};
 
 use super::DemoSettings;
+use super::broker::Broker;
 use super::poison::Poison;
 use super::resend::Resender;
 use super::roles::{Role, Roles};
@@ -58,6 +58,7 @@ pub(super) struct Done {
 pub(super) struct Faults {
     pub(super) settings: Arc<DemoSettings>,
     pub(super) roles: Arc<Roles>,
+    pub(super) broker: Arc<Broker>,
     pub(super) market: Arc<Market>,
     pub(super) resender: Resender,
     pub(super) screen: Screen,
@@ -69,14 +70,14 @@ impl Faults {
     /// Injects every scheduled fault, one after the other.
     pub(super) async fn run(&self) -> anyhow::Result<()> {
         let settings = &self.settings;
-        let outages = settings.broker_stop.is_some() && settings.broker_start.is_some();
-        if !outages {
+        let outages = usize::from(self.broker.is_ours());
+        if outages == 0 {
             self.screen.line("fault: Kafka is not ours to stop, so its outage is skipped");
         }
         let amounts = Amounts {
             relay_kills: settings.relay_kills,
             streamer_kills: settings.streamer_kills,
-            broker_outages: usize::from(outages),
+            broker_outages: outages,
             duplicates: settings.duplicates,
             poison: settings.poison,
         };
@@ -134,15 +135,12 @@ impl Faults {
     }
 
     async fn broker_outage(&self) -> anyhow::Result<()> {
-        let (Some(stop), Some(start)) = (&self.settings.broker_stop, &self.settings.broker_start) else {
-            return Ok(());
-        };
         self.disturbance.change();
-        call(stop).await?;
+        self.broker.stop().await?;
         let begun = Instant::now();
         self.say("Kafka stopped");
         sleep(OUTAGE).await;
-        call(start).await?;
+        self.broker.start().await?;
         self.disturbance.change();
         self.say(&format!("Kafka back after {:.1} s", begun.elapsed().as_secs_f64()));
         self.note(|done| done.outages += 1);
@@ -156,20 +154,6 @@ impl Faults {
     fn note(&self, change: impl FnOnce(&mut Done)) {
         change(&mut self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
     }
-}
-
-async fn call(command: &[String]) -> anyhow::Result<()> {
-    let (program, arguments) = command.split_first().context("the command is empty")?;
-    let output = Command::new(program)
-        .args(arguments)
-        .kill_on_drop(true)
-        .output()
-        .await
-        .with_context(|| program.clone())?;
-    if !output.status.success() {
-        bail!("{command:?} ended with {}:\n{}", output.status, String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -186,13 +170,5 @@ mod tests {
         let after = disturbance.state();
         assert!(Disturbance::is_calm(before) && !Disturbance::is_calm(during) && Disturbance::is_calm(after));
         assert_ne!(before, after);
-    }
-
-    #[tokio::test]
-    async fn a_command_that_fails_is_reported_with_what_it_said() {
-        let failing = ["sh", "-c", "echo no broker here >&2; exit 3"].map(str::to_owned);
-        let error = call(&failing).await.unwrap_err();
-        assert!(error.to_string().contains("no broker here"), "{error}");
-        call(&["true".to_owned()]).await.unwrap();
     }
 }

@@ -2,7 +2,7 @@
 
 use commerce_events::{DEAD_LETTER_SUFFIX, TOPICS};
 use kafka_client::ClientSettings;
-//use kafka_client::admin::Admin;
+use kafka_client::admin::Admin;
 use uuid::Uuid;
 
 use super::{DemoSettings, store};
@@ -59,7 +59,8 @@ impl Isolation {
                 ["", DEAD_LETTER_SUFFIX].map(|suffix| format!("{}{topic}{suffix}", self.topic_prefix))
             })
             .collect();
-        //Admin::new(&self.client(settings))?.delete_topics(&topics).await?;
+        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+        Admin::new(&self.client(settings))?.delete_topics(&names).await?;
         Ok(store::drop_database(&settings.database_url, &self.name).await?)
     }
 }

@@ -4,6 +4,7 @@
 //! Invariant: what must be shown comes from the ledger of acknowledged responses ([`crate::ledger`]); the pipeline is
 //! only read to compare. A run has its own database, topics and cache keys, and stops every process that it started.
 
+mod broker;
 mod check;
 mod faults;
 mod isolation;
@@ -24,12 +25,14 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 
+use broker::Broker;
 pub use check::Line;
 use isolation::Isolation;
-use report::Report;
 use roles::Roles;
 use screen::Screen;
 use stage::Stage;
+
+use crate::output::publish;
 
 /// What the demo does, on which servers.
 #[derive(Debug, Clone)]
@@ -96,19 +99,20 @@ pub async fn run(settings: DemoSettings) -> anyhow::Result<DemoOutcome> {
         isolation.topic_prefix,
         run_dir.display()
     ));
-    let stage = Stage::new(&settings, &isolation, &roles, &screen);
-    let ended = Box::pin(guarded(&roles, stage.play())).await;
-    let ended = match ended {
-        Ok(report) => {
-            finish(&settings, &screen, &report)?;
-            if settings.keep {
-                let _ = guarded(&roles, stay(&roles, &screen)).await;
-            }
-            Ok(report)
+    let broker = Arc::new(Broker::new(settings.broker_stop.clone(), settings.broker_start.clone()));
+    let stage = Stage::new(&settings, &isolation, &roles, &broker, &screen);
+    let mut ended = Box::pin(guarded(&roles, stage.play())).await;
+    if let Ok(report) = &ended {
+        ended = publish(report, settings.json.as_deref()).map(|()| report.clone());
+        if settings.keep {
+            // Ends by the interruption that it waits for.
+            let _ = guarded(&roles, stay(&roles, &screen)).await;
         }
-        Err(error) => Err(error),
-    };
-    roles.stop().await?;
+    }
+    for (role, status) in roles.stop().await? {
+        screen.line(&format!("{role} did not end well when asked to: {status}"));
+    }
+    broker.restore().await?;
     let report = ended
         .with_context(|| format!("logs are in {}, database {} is left", run_dir.display(), isolation.name))?;
     if report.exact() && !settings.keep {
@@ -125,28 +129,6 @@ async fn guarded<T>(roles: &Roles, work: impl Future<Output = anyhow::Result<T>>
         error = roles.watch() => Err(error),
         _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
         _ = terminate.recv() => Err(anyhow!("terminated")),
-    }
-}
-
-/// The table for people, the figures for programs, and what differs.
-fn finish(settings: &DemoSettings, screen: &Screen, report: &Report) -> anyhow::Result<()> {
-    /// Differing products that are shown.
-    const DIFFERENCES_SHOWN: usize = 20;
-    let table = report.table();
-    if settings.json.as_deref() == Some("-".as_ref()) {
-        screen.line(&format!("\n{table}"));
-    } else {
-        println!("\n{table}");
-    }
-    for difference in report.differences.iter().take(DIFFERENCES_SHOWN) {
-        screen.line(difference);
-    }
-    if let Some(more) = report.differences.len().checked_sub(DIFFERENCES_SHOWN + 1) {
-        screen.line(&format!("and {} more", more + 1));
-    }
-    match &settings.json {
-        Some(path) => report.write_json(path, settings),
-        None => Ok(()),
     }
 }
 

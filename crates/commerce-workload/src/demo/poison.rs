@@ -22,55 +22,51 @@ pub(super) struct Poison {
     pub(super) headers: Vec<(&'static str, Vec<u8>)>,
 }
 
-/// A maker of one kind of poison around a product.
-type Maker = fn(&mut Poison, i64);
+/// A right record, to be spoilt.
+type Base = fn(i64) -> Poison;
+
+/// What is done to a right record; functions take its product.
+#[derive(Clone, Copy)]
+enum Spoil {
+    Text(fn(i64) -> String),
+    Bytes(&'static [u8]),
+    NoValue,
+    Header(&'static str, Option<&'static str>),
+    Key(fn(i64) -> String),
+    NoKey,
+}
 
 /// Every kind: its name, the record that it spoils, and how.
-const KINDS: [(&str, fn(i64) -> Poison, Maker); 25] = [
-    ("not JSON", like, |poison, product| value(poison, &format!("somebody likes product {product}"))),
-    ("truncated JSON", like, |poison, product| {
-        value(poison, &format!(r#"{{"productId":{product},"userId":"#))
-    }),
-    ("empty value", like, |poison, _| value(poison, "")),
-    ("no value", like, |poison, _| poison.value = None),
-    ("text for a number", like, |poison, product| {
-        value(poison, &format!(r#"{{"productId":"{product}","userId":1}}"#))
-    }),
-    ("missing field", like, |poison, _| value(poison, r#"{"userId":1}"#)),
-    ("negative product", like, |poison, _| {
-        value(poison, r#"{"productId":-5,"userId":1}"#);
-        poison.key = Some(b"-5".to_vec());
-    }),
-    ("oversized number", like, |poison, _| value(poison, r#"{"productId":99999999999999999999,"userId":1}"#)),
-    ("bytes that are no UTF-8", like, |poison, _| {
-        poison.value = Some(b"{\"product\xff\xfeId\":1,\"userId\":1}".to_vec())
-    }),
-    ("NUL byte", like, |poison, product| {
-        value(poison, &format!("{{\"productId\":{product},\0\"userId\":1}}"))
-    }),
-    ("deep nesting", like, |poison, _| {
-        value(poison, &format!(r#"{{"productId":{}{},"userId":1}}"#, "[".repeat(DEPTH), "]".repeat(DEPTH)));
-    }),
-    ("unknown major version", like, |poison, _| header(poison, "ce_type", Some("ProductLiked.v2"))),
-    ("no event type", like, |poison, _| header(poison, "ce_type", None)),
-    ("no event id", like, |poison, _| header(poison, "ce_id", None)),
-    ("event id that is no UUID", like, |poison, _| header(poison, "ce_id", Some("forty-two"))),
-    ("sequence that is no number", like, |poison, _| header(poison, "ce_sequence", Some("abc"))),
-    ("key of another product", like, |poison, product| {
-        poison.key = Some((product + 1).to_string().into_bytes())
-    }),
-    ("no key", like, |poison, _| poison.key = None),
-    ("negative quantity", order, |poison, product| value(poison, &order_json(product, "-3", "1"))),
-    ("zero quantity", order, |poison, product| value(poison, &order_json(product, "0", "1"))),
-    ("huge quantity", order, |poison, product| value(poison, &order_json(product, "1000001", "1"))),
-    ("huge price", order, |poison, product| value(poison, &order_json(product, "1", "9223372036854775807"))),
-    ("order without lines", order, |poison, product| {
-        value(poison, &format!(r#"{{"orderId":{product},"lines":[]}}"#))
-    }),
-    ("sold out with units left", stock, |poison, product| {
-        value(poison, &format!(r#"{{"productId":{product},"quantity":7,"version":999999}}"#));
-    }),
-    ("empty object", view, |poison, _| value(poison, "{}")),
+const KINDS: [(&str, Base, Spoil); 25] = [
+    ("not JSON", like, Spoil::Text(|product| format!("somebody likes product {product}"))),
+    ("truncated JSON", like, Spoil::Text(|product| format!(r#"{{"productId":{product},"userId":"#))),
+    ("empty value", like, Spoil::Bytes(b"")),
+    ("no value", like, Spoil::NoValue),
+    ("text for a number", like, Spoil::Text(|product| format!(r#"{{"productId":"{product}","userId":1}}"#))),
+    ("missing field", like, Spoil::Bytes(br#"{"userId":1}"#)),
+    ("negative product", like, Spoil::Bytes(br#"{"productId":-5,"userId":1}"#)),
+    ("oversized number", like, Spoil::Bytes(br#"{"productId":99999999999999999999,"userId":1}"#)),
+    ("bytes that are no UTF-8", like, Spoil::Bytes(b"{\"product\xff\xfeId\":1,\"userId\":1}")),
+    ("NUL byte", like, Spoil::Text(|product| format!("{{\"productId\":{product},\0\"userId\":1}}"))),
+    (
+        "deep nesting",
+        like,
+        Spoil::Text(|_| format!(r#"{{"productId":{}1{}}}"#, "[".repeat(DEPTH), "]".repeat(DEPTH))),
+    ),
+    ("unknown major version", like, Spoil::Header("ce_type", Some("ProductLiked.v2"))),
+    ("no event type", like, Spoil::Header("ce_type", None)),
+    ("no event id", like, Spoil::Header("ce_id", None)),
+    ("event id that is no UUID", like, Spoil::Header("ce_id", Some("forty-two"))),
+    ("sequence that is no number", like, Spoil::Header("ce_sequence", Some("abc"))),
+    ("key of another product", like, Spoil::Key(|product| (product + 1).to_string())),
+    ("no key", like, Spoil::NoKey),
+    ("negative quantity", order, Spoil::Text(|product| order_json(product, "-3", "1"))),
+    ("zero quantity", order, Spoil::Text(|product| order_json(product, "0", "1"))),
+    ("huge quantity", order, Spoil::Text(|product| order_json(product, "1000001", "1"))),
+    ("huge price", order, Spoil::Text(|product| order_json(product, "1", "9223372036854775807"))),
+    ("order without lines", order, Spoil::Text(|product| format!(r#"{{"orderId":{product},"lines":[]}}"#))),
+    ("sold out with units left", stock, Spoil::Text(|product| stock_json(product, 7))),
+    ("empty object", view, Spoil::Bytes(b"{}")),
 ];
 
 /// Poison number `number` (kinds repeat after the last) around a product; `event_id` is its identity.
@@ -84,7 +80,14 @@ pub(super) fn poison(number: usize, product_id: i64, event_id: Uuid, time: &str)
     header(&mut poison, "ce_time", Some(time));
     header(&mut poison, "content-type", Some("application/json"));
     header(&mut poison, MARK, Some(name));
-    spoil(&mut poison, product_id);
+    match spoil {
+        Spoil::Text(text) => poison.value = Some(text(product_id).into_bytes()),
+        Spoil::Bytes(bytes) => poison.value = Some(bytes.to_vec()),
+        Spoil::NoValue => poison.value = None,
+        Spoil::Header(name, value) => header(&mut poison, name, value),
+        Spoil::Key(key) => poison.key = Some(key(product_id).into_bytes()),
+        Spoil::NoKey => poison.key = None,
+    }
     poison
 }
 
@@ -108,8 +111,7 @@ fn order(product_id: i64) -> Poison {
 }
 
 fn stock(product_id: i64) -> Poison {
-    let json = format!(r#"{{"productId":{product_id},"quantity":0,"version":999999}}"#);
-    record(STOCK_EVENTS, "StockDepleted", product_id, json)
+    record(STOCK_EVENTS, "StockDepleted", product_id, stock_json(product_id, 0))
 }
 
 fn view(product_id: i64) -> Poison {
@@ -122,8 +124,9 @@ fn order_json(product_id: i64, quantity: &str, price: &str) -> String {
     )
 }
 
-fn value(poison: &mut Poison, text: &str) {
-    poison.value = Some(text.as_bytes().to_vec());
+/// The version is higher than any real one: applied, it would stay.
+fn stock_json(product_id: i64, quantity: i64) -> String {
+    format!(r#"{{"productId":{product_id},"quantity":{quantity},"version":999999}}"#)
 }
 
 /// Sets a header, or takes it away.

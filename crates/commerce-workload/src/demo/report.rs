@@ -1,21 +1,25 @@
 //! The table at the end, and the same as JSON.
 
-use std::fmt::Write as _;
-use std::path::Path;
+use std::fmt;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use hdrhistogram::Histogram;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::DemoSettings;
 use super::check::Line;
 use super::prober::Latencies;
 
+/// Differing products that are named.
+const DIFFERENCES_SHOWN: usize = 20;
+
 /// Everything that a run has shown.
 #[derive(Debug, Clone)]
 pub(super) struct Report {
+    pub(super) settings: Arc<DemoSettings>,
     pub(super) lines: Vec<Line>,
     pub(super) differences: Vec<String>,
     pub(super) views_unknown: i64,
@@ -46,104 +50,57 @@ impl Report {
         per_second(u64::try_from(self.records).unwrap_or(0), self.traffic + self.settling)
     }
 
-    /// The table for people.
-    pub(super) fn table(&self) -> String {
-        let mut text = String::new();
-        // Writing to a string cannot fail.
-        let _ = self.write_table(&mut text);
-        text
-    }
-
-    fn write_table(&self, text: &mut String) -> std::fmt::Result {
-        writeln!(text, "{:<22}{:>18}{:>18}{:>10}{:>10}", "", "expected", "counted", "lost", "double")?;
-        for line in &self.lines {
-            let verdict = if line.exact() { "exact" } else { "WRONG" };
-            let [expected, counted, lost, double] =
-                [line.expected, line.counted, line.lost, line.double].map(grouped);
-            writeln!(text, "{:<22}{expected:>18}{counted:>18}{lost:>10}{double:>10}  {verdict}", line.name)?;
-        }
-        if self.views_unknown > 0 {
-            writeln!(
-                text,
-                "{} views may or may not be recorded: the views are AMBIGUOUS",
-                self.views_unknown
-            )?;
-        }
-        writeln!(text)?;
+    /// What stands below the lines: name and text.
+    fn facts(&self) -> [(&'static str, String); 6] {
         let (calm, all) = (&self.latencies.calm, &self.latencies.all);
         let count = |number: u64| grouped(i64::try_from(number).unwrap_or(i64::MAX));
-        for (name, value) in [
+        let visible = |times: &Histogram<u64>| {
+            format!(
+                "p50 {:.1} ms, p99 {:.1} ms, {} probes",
+                millis(times, 0.5),
+                millis(times, 0.99),
+                times.len()
+            )
+        };
+        let (traffic, settling) = (self.traffic.as_secs_f64(), self.settling.as_secs_f64());
+        [
             (
                 "commands",
-                format!(
-                    "{} in {:.1} s, {:.0}/s",
-                    count(self.commands),
-                    self.traffic.as_secs_f64(),
-                    self.commands_per_second()
-                ),
+                format!("{:.0}/s, {} in {traffic:.1} s", self.commands_per_second(), count(self.commands)),
             ),
             (
                 "events",
                 format!(
-                    "{} records on the topics, {:.0}/s, settled {:.1} s after the last command",
-                    grouped(self.records),
+                    "{:.0}/s, {} records on the topics, settled {settling:.1} s after the last command",
                     self.events_per_second(),
-                    self.settling.as_secs_f64()
+                    grouped(self.records)
                 ),
             ),
-            (
-                "commit → visible",
-                format!(
-                    "p50 {:.1} ms, p99 {:.1} ms undisturbed ({} probes)",
-                    millis(calm, 0.5),
-                    millis(calm, 0.99),
-                    calm.len()
-                ),
-            ),
-            (
-                "  with the faults",
-                format!(
-                    "p50 {:.1} ms, p99 {:.1} ms ({} probes)",
-                    millis(all, 0.5),
-                    millis(all, 0.99),
-                    all.len()
-                ),
-            ),
+            ("commit → visible", format!("{} while nothing was broken", visible(calm))),
+            ("", format!("{} over all", visible(all))),
             (
                 "faults",
                 format!(
-                    "{} kill -9, {} Kafka outages, {} duplicates sent",
+                    "{} kill -9, {} Kafka outages, {} duplicates",
                     self.kills,
                     self.outages,
                     count(self.duplicates)
                 ),
             ),
             (
-                "orders refused",
+                "traffic",
                 format!(
-                    "{} (sold out), {} restocks, {} requests sent again",
+                    "{} orders refused as sold out, {} restocks, {} requests sent again",
                     count(self.orders_sold_out),
                     self.restocked,
                     self.retries
                 ),
             ),
-        ] {
-            writeln!(text, "{name:<22}{value}")?;
-        }
-        Ok(())
+        ]
     }
 
-    /// Writes the figures to a file, or to standard output for `-`.
-    pub(super) fn write_json(&self, path: &Path, settings: &DemoSettings) -> anyhow::Result<()> {
-        let text = serde_json::to_string_pretty(&self.json(settings))?;
-        if path == Path::new("-") {
-            println!("{text}");
-            return Ok(());
-        }
-        std::fs::write(path, text + "\n").with_context(|| path.display().to_string())
-    }
-
-    fn json(&self, settings: &DemoSettings) -> Value {
+    fn json(&self) -> Value {
+        let settings = &self.settings;
         let used = json!({
             "seed": settings.seed,
             "commands": settings.commands,
@@ -187,6 +144,46 @@ impl Report {
             "lines": lines,
             "figures": figures,
         })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "\n{:<22}{:>18}{:>18}{:>10}{:>10}", "", "expected", "counted", "lost", "double")?;
+        for line in &self.lines {
+            let verdict = if line.exact() { "exact" } else { "WRONG" };
+            let [expected, counted, lost, double] =
+                [line.expected, line.counted, line.lost, line.double].map(grouped);
+            writeln!(
+                formatter,
+                "{:<22}{expected:>18}{counted:>18}{lost:>10}{double:>10}  {verdict}",
+                line.name
+            )?;
+        }
+        if self.views_unknown > 0 {
+            writeln!(
+                formatter,
+                "{} views may or may not be recorded: the views are AMBIGUOUS",
+                self.views_unknown
+            )?;
+        }
+        writeln!(formatter)?;
+        for (name, value) in self.facts() {
+            writeln!(formatter, "{name:<22}{value}")?;
+        }
+        for difference in self.differences.iter().take(DIFFERENCES_SHOWN) {
+            writeln!(formatter, "{difference}")?;
+        }
+        match self.differences.len().checked_sub(DIFFERENCES_SHOWN) {
+            Some(more @ 1..) => writeln!(formatter, "and {more} more differences"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Serialize for Report {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.json().serialize(serializer)
     }
 }
 
@@ -239,12 +236,35 @@ fn output(program: &str, arguments: &[&str]) -> String {
 mod tests {
     use super::*;
 
+    fn settings() -> DemoSettings {
+        DemoSettings {
+            seed: 1,
+            commands: 100_000,
+            buyers: 300,
+            products: 2_000,
+            keep: false,
+            json: None,
+            binary: "commerce".into(),
+            database_url: String::new(),
+            kafka_brokers: String::new(),
+            redis_url: String::new(),
+            broker_stop: None,
+            broker_start: None,
+            run_dir: "run".into(),
+            duplicates: 1_000,
+            poison: 25,
+            relay_kills: 2,
+            streamer_kills: 2,
+        }
+    }
+
     fn report(lost: i64, views_unknown: i64) -> Report {
         let mut latencies = Latencies::new().unwrap();
         latencies.calm.record(4_000).unwrap();
         latencies.all.record(4_000).unwrap();
         latencies.all.record(900_000).unwrap();
         Report {
+            settings: Arc::new(settings()),
             lines: vec![Line {
                 name: "likes",
                 expected: 1_234_567,
@@ -273,9 +293,18 @@ mod tests {
         assert!(report(0, 0).exact());
         assert!(!report(1, 0).exact());
         assert!(!report(0, 1).exact());
-        assert!(report(0, 0).table().contains("1,234,567"));
-        assert!(report(1, 0).table().contains("WRONG"));
-        assert!(report(0, 1).table().contains("AMBIGUOUS"));
+        assert!(report(0, 0).to_string().contains("1,234,567"));
+        assert!(report(1, 0).to_string().contains("WRONG"));
+        assert!(report(0, 1).to_string().contains("AMBIGUOUS"));
+    }
+
+    #[test]
+    fn every_line_is_a_figure_of_its_own() {
+        let json = serde_json::to_value(report(2, 0)).unwrap();
+        let figures = json["figures"].as_array().unwrap();
+        let lost = figures.iter().find(|figure| figure["name"] == "demo.likes.lost").unwrap();
+        assert_eq!((&lost["median"], &lost["settings"]["seed"]), (&json!(2.0), &json!(1)));
+        assert_eq!(json["exact"], json!(false));
     }
 
     #[test]

@@ -169,8 +169,8 @@ impl Roles {
         }
     }
 
-    /// Stops every role: SIGTERM to all, then SIGKILL to whoever does not end.
-    pub(super) async fn stop(&self) -> anyhow::Result<()> {
+    /// Stops every role: SIGTERM to all, then SIGKILL to whoever does not end. Answers who did not end well.
+    pub(super) async fn stop(&self) -> anyhow::Result<Vec<(Role, String)>> {
         let mut running = std::mem::take(&mut *self.running.lock().await);
         for child in running.values() {
             if let Some(pid) = child.id() {
@@ -182,12 +182,19 @@ impl Roles {
                     .await;
             }
         }
+        let mut unwell = Vec::new();
         for (role, child) in &mut running {
-            if timeout(STOP_GRACE, child.wait()).await.is_err() {
-                child.kill().await.with_context(|| format!("{role} cannot be killed"))?;
+            match timeout(STOP_GRACE, child.wait()).await {
+                Ok(Ok(status)) if status.success() => {}
+                Ok(Ok(status)) => unwell.push((*role, status.to_string())),
+                Ok(Err(error)) => return Err(error.into()),
+                Err(_elapsed) => {
+                    child.kill().await.with_context(|| format!("{role} cannot be killed"))?;
+                    unwell.push((*role, format!("killed after {} s", STOP_GRACE.as_secs())));
+                }
             }
         }
-        Ok(())
+        Ok(unwell)
     }
 
     fn log_path(&self, name: &str) -> PathBuf {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::bail;
 use commerce_events::TOPICS;
-use kafka_client::{ClientSettings, LogRange, log_ranges};
+use kafka_client::ClientSettings;
+use kafka_client::admin::Admin;
 use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, sleep};
 
@@ -25,7 +26,7 @@ pub(super) struct Pipeline {
 }
 
 /// The ends of the logs by topic (without prefix) and partition.
-pub(super) type Ends = BTreeMap<(String, i32), LogRange>;
+pub(super) type Ends = BTreeMap<(String, i32), i64>;
 
 impl Pipeline {
     /// Waits until the outbox is published, every partition is consumed to its end, dead letters are on their topics
@@ -62,11 +63,11 @@ impl Pipeline {
 
     /// The ends of the event topics.
     async fn ends(&self) -> anyhow::Result<Ends> {
+        let admin = Admin::new(&self.client)?;
         let mut ends = Ends::new();
         for topic in TOPICS {
-            let (client, name) = (self.client.clone(), format!("{}{topic}", self.topic_prefix));
-            let ranges = tokio::task::spawn_blocking(move || log_ranges(&client, &name)).await??;
-            ends.extend(ranges.into_iter().map(|(partition, range)| ((topic.to_owned(), partition), range)));
+            let found = admin.end_offsets(&format!("{}{topic}", self.topic_prefix)).await?;
+            ends.extend(found.into_iter().map(|(partition, end)| ((topic.to_owned(), partition), end)));
         }
         Ok(ends)
     }
@@ -89,8 +90,8 @@ async fn unsettled(connection: &mut PgConnection, ends: &Ends, prefix: &str) -> 
 /// Partitions that some group, or nobody, has consumed to the end.
 fn behind(progress: &[store::Progress], ends: &Ends, prefix: &str) -> Vec<String> {
     let mut behind = Vec::new();
-    for ((topic, partition), range) in ends {
-        if range.start == range.end {
+    for ((topic, partition), end) in ends {
+        if *end == 0 {
             continue;
         }
         let of_partition: Vec<&store::Progress> = progress
@@ -103,8 +104,8 @@ fn behind(progress: &[store::Progress], ends: &Ends, prefix: &str) -> Vec<String
             behind.push(format!("{topic}/{partition} is not consumed by anybody"));
         }
         for row in of_partition {
-            if row.next_offset < range.end {
-                let left = range.end - row.next_offset;
+            if row.next_offset < *end {
+                let left = end - row.next_offset;
                 behind.push(format!("{} is {left} records behind on {topic}/{partition}", row.group_name));
             }
         }
@@ -122,10 +123,7 @@ mod tests {
 
     #[test]
     fn a_partition_is_settled_when_every_group_is_at_its_end() {
-        let ends = Ends::from([
-            (("view-events".to_owned(), 0), LogRange { start: 0, end: 10 }),
-            (("view-events".to_owned(), 1), LogRange { start: 0, end: 0 }),
-        ]);
+        let ends = Ends::from([(("view-events".to_owned(), 0), 10), (("view-events".to_owned(), 1), 0)]);
         assert_eq!(behind(&[row("view-events", 0, 10)], &ends, "demo-").len(), 0);
         assert_eq!(behind(&[row("demo-view-events", 0, 10)], &ends, "demo-").len(), 0);
         let lagging = [row("view-events", 0, 10), row("view-events", 0, 7)];

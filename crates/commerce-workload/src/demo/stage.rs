@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::DemoSettings;
+use super::broker::Broker;
 use super::check::{check_dead_letters, check_products};
 use super::faults::{Done, Faults};
 use super::isolation::Isolation;
@@ -39,6 +40,7 @@ pub(super) struct Stage {
     settings: Arc<DemoSettings>,
     isolation: Isolation,
     roles: Arc<Roles>,
+    broker: Arc<Broker>,
     screen: Screen,
 }
 
@@ -56,12 +58,14 @@ impl Stage {
         settings: &Arc<DemoSettings>,
         isolation: &Isolation,
         roles: &Arc<Roles>,
+        broker: &Arc<Broker>,
         screen: &Screen,
     ) -> Self {
         Self {
             settings: Arc::clone(settings),
             isolation: isolation.clone(),
             roles: Arc::clone(roles),
+            broker: Arc::clone(broker),
             screen: screen.clone(),
         }
     }
@@ -83,7 +87,7 @@ impl Stage {
         let letters = check_dead_letters(&pipeline, &played.done.poison).await?;
         products.lines.extend(letters.lines);
         products.differences.extend(letters.differences);
-        Ok(report(&played, &ledger, products, &ends, settling))
+        Ok(report(&self.settings, &played, &ledger, products, &ends, settling))
     }
 
     async fn start_roles(&self) -> anyhow::Result<()> {
@@ -149,6 +153,7 @@ impl Stage {
         Faults {
             settings: Arc::clone(&self.settings),
             roles: Arc::clone(&self.roles),
+            broker: Arc::clone(&self.broker),
             market: Arc::clone(market),
             resender,
             screen: self.screen.clone(),
@@ -194,6 +199,7 @@ async fn create(shop: &Shop, products: &[PlannedProduct]) -> anyhow::Result<Vec<
 }
 
 fn report(
+    settings: &Arc<DemoSettings>,
     played: &Played,
     ledger: &Ledger,
     comparison: super::check::Comparison,
@@ -202,6 +208,7 @@ fn report(
 ) -> Report {
     let tallies = &played.market.tallies;
     Report {
+        settings: Arc::clone(settings),
         lines: comparison.lines,
         differences: comparison.differences,
         views_unknown: ledger.products().values().map(|product| product.views_unknown).sum(),
@@ -212,7 +219,7 @@ fn report(
         outages: played.done.outages,
         duplicates: played.done.duplicates,
         commands: tallies.done.load(Ordering::Relaxed),
-        records: ends.values().map(|range| range.end - range.start).sum(),
+        records: ends.values().sum(),
         traffic: played.took,
         settling,
         latencies: played.latencies.clone(),

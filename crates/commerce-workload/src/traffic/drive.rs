@@ -247,3 +247,94 @@ impl Buyer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const PLACED: &str = r#"{"meta":{"result":"SUCCESS"},"data":{"orderId":7,"totalAmount":20}}"#;
+
+    /// A server that drops the connection instead of its first answers; it hands back the requests it got.
+    async fn server(dropped: usize, answer: &'static str) -> (String, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let requests: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = Arc::clone(&requests);
+        tokio::spawn(async move {
+            for number in 0.. {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut bytes = vec![0; 16_384];
+                let mut length = 0;
+                // Head and body may come apart.
+                while !String::from_utf8_lossy(&bytes[..length]).contains("\r\n\r\n{") {
+                    length += stream.read(&mut bytes[length..]).await.unwrap();
+                }
+                seen.lock().unwrap().push(String::from_utf8_lossy(&bytes[..length]).into_owned());
+                if number >= dropped {
+                    let length = answer.len();
+                    let head = "HTTP/1.1 201 Created\r\nconnection: close\r\ncontent-type: application/json";
+                    let text = format!("{head}\r\ncontent-length: {length}\r\n\r\n{answer}");
+                    stream.write_all(text.as_bytes()).await.unwrap();
+                }
+            }
+        });
+        (base, requests)
+    }
+
+    fn buyer(base: &str) -> Buyer {
+        let product = PlannedProduct {
+            code: "A".to_owned(),
+            name: "A".to_owned(),
+            price: 10,
+            stock: 5,
+            restock: Some(3),
+        };
+        let market = Market::new(Shop::new(base, 4).unwrap(), vec![product], vec![1]);
+        Buyer { id: 3, market: Arc::new(market), orders: HashMap::new() }
+    }
+
+    #[tokio::test]
+    async fn an_order_without_an_answer_is_asked_again_with_its_key_and_entered_once() {
+        let (base, requests) = server(2, PLACED).await;
+        let mut buyer = buyer(&base);
+        buyer.order(4, vec![PlannedLine { product: 0, quantity: 2 }]).await.unwrap();
+        let requests = requests.lock().unwrap();
+        assert_eq!(requests.len(), 3);
+        assert!(
+            requests.iter().all(|request| request.to_lowercase().contains("idempotency-key: demo-3-4\r\n"))
+        );
+        let expected = buyer.market.ledger().products()[&1];
+        assert_eq!((expected.sales_units, expected.sales_amount, expected.stock), (2, 20, 3));
+        assert_eq!(buyer.market.tallies.retries.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn an_order_that_costs_something_else_than_its_lines_ends_the_run() {
+        let (base, _) = server(0, PLACED).await;
+        let error = buyer(&base).order(0, vec![PlannedLine { product: 0, quantity: 1 }]).await.unwrap_err();
+        assert_eq!(error.to_string(), "order 7 costs 20, its lines 10");
+    }
+
+    #[tokio::test]
+    async fn a_view_without_an_answer_is_unknown_and_not_repeated() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let buyer = buyer(&format!("http://{}", listener.local_addr().unwrap()));
+        // Nobody listens any more: the view certainly has no answer.
+        drop(listener);
+        buyer.view(0).await.unwrap();
+        let expected = buyer.market.ledger().products()[&1];
+        assert_eq!((expected.views, expected.views_unknown), (0, 1));
+    }
+
+    #[tokio::test]
+    async fn the_operator_waits_for_orders_of_the_product_to_be_entered() {
+        let market = &buyer("http://127.0.0.1:9").market;
+        let held = market.hold(&[PlannedLine { product: 0, quantity: 1 }]).await;
+        assert!(market.restocking(0).unwrap().try_write().is_err());
+        drop(held);
+        assert!(market.restocking(0).unwrap().try_write().is_ok());
+    }
+}

@@ -47,10 +47,12 @@ impl ShopError {
 
 impl From<reqwest::Error> for ShopError {
     fn from(error: reqwest::Error) -> Self {
-        let text = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source())
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(": ");
+        let mut text = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            text = format!("{text}: {cause}");
+            source = cause.source();
+        }
         Self::Indefinite(text)
     }
 }

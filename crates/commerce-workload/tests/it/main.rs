@@ -1,0 +1,3 @@
+//! The tools against real services.
+
+mod replay;

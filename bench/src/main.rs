@@ -1,2 +1,50 @@
-//! Placeholder.
-fn main() {}
+//! The benchmarks: real servers, the release binary as its own processes, and beside each figure its ceiling.
+//!
+//! Figures are medians of several runs; the two sides of a ratio are run in turn within one call. Deliberately absent:
+//! assertions. A bar is judged by who reads the table.
+
+mod backlog;
+mod ceilings;
+mod drain;
+mod figures;
+mod latency;
+mod pipeline;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo x bench", about = "Measures the pipeline on this machine")]
+struct Cli {
+    #[command(subcommand)]
+    benchmark: Benchmark,
+}
+
+#[derive(Subcommand)]
+enum Benchmark {
+    /// Drain a prepared backlog through relay and streamer, beside bare producer and consumer
+    Drain(drain::Arguments),
+    /// commit→visible at a steady rate, and what relay and streamer use when idle
+    Latency(latency::Arguments),
+}
+
+/// What every benchmark takes.
+#[derive(Args)]
+pub(crate) struct Common {
+    /// Runs; the median counts
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Write the figures as JSON; `-` for standard output
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Cli::parse().benchmark {
+        Benchmark::Drain(arguments) => drain::run(&arguments).await,
+        Benchmark::Latency(arguments) => latency::run(&arguments).await,
+    }
+}

@@ -14,5 +14,5 @@ pub use metrics::describe as describe_metrics;
 pub use projections::metrics::METRICS_GROUP;
 pub use projections::stock::STOCK_GROUP;
 pub use store::{AppliedTotals, applied_totals, count_totals, migrations, owed_intents};
-pub use streamer::{Streamer, StreamerError, StreamerSettings, start};
+pub use streamer::{CONSUMERS, StreamerError, StreamerParts, start};
 pub use sweeper::SweeperSettings;

@@ -16,7 +16,7 @@ create table inbox.progress (
     handled        bigint      not null default 0,
     duplicates     bigint      not null default 0,
     dead_lettered  bigint      not null default 0,
-    -- Offsets that carry no record for us: control records, compacted holes, event types this group does not use.
+    -- Offsets that carry nothing for this group: control records, compacted holes, event types that it does not use.
     skipped        bigint      not null default 0,
     owner          text,
     updated_at     timestamptz not null default clock_timestamp(),
@@ -57,11 +57,16 @@ create table inbox.dead_letter (
     partition      integer     not null,
     "offset"       bigint      not null,
     key            bytea,
+    -- At most 1 MiB of it; value_bytes says how long it was.
     value          bytea,
+    value_bytes    bigint,
     -- Record headers in the encoding of `inbox::dead_letter`.
     headers        jsonb       not null,
     -- When the broker or producer stamped the record, milliseconds since the epoch; null if unknown.
     record_timestamp bigint,
+    -- Who stamped it, in Kafka's words.
+    record_timestamp_type text
+                   constraint dead_letter_timestamp_type check (record_timestamp_type in ('CreateTime', 'LogAppendTime')),
     event_id       text,
     event_type     text,
     -- Stable slug, for example undecodable, missing_event_id, refused.

@@ -9,11 +9,14 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use thiserror::Error;
+use tokio::time::Instant;
 
 use crate::settings::ClientSettings;
 
 /// How long a question or an order to the brokers may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pause before a question is asked again.
+const ASK_PAUSE: Duration = Duration::from_millis(100);
 
 /// A topic to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,14 +193,34 @@ fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(ASK_TIMEOUT)).operation_timeout(Some(ASK_TIMEOUT))
 }
 
+/// Asks until there is an answer: while a broker comes back or a leader is elected, it is asked again.
 async fn ask<T: Send + 'static>(
     doing: &'static str,
-    question: impl FnOnce() -> Result<T, KafkaError> + Send + 'static,
+    question: impl Fn() -> Result<T, KafkaError> + Send + Sync + 'static,
 ) -> Result<T, AdminError> {
-    tokio::task::spawn_blocking(question)
-        .await
-        .map_err(AdminError::Dropped)?
-        .map_err(|source| AdminError::Ask { doing, source })
+    let question = Arc::new(question);
+    let deadline = Instant::now() + ASK_TIMEOUT;
+    loop {
+        let asked = Arc::clone(&question);
+        let answer = tokio::task::spawn_blocking(move || asked()).await.map_err(AdminError::Dropped)?;
+        match answer {
+            Err(error) if is_passing(&error) && Instant::now() < deadline => tokio::time::sleep(ASK_PAUSE).await,
+            answer => return answer.map_err(|source| AdminError::Ask { doing, source }),
+        }
+    }
+}
+
+/// Whether the brokers are about to sort it out among themselves.
+fn is_passing(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+        )
+    )
 }
 
 fn check(

@@ -44,7 +44,11 @@ async fn main() -> Result<()> {
     let producer = ProducerSettings::new(ClientSettings::new(topics.brokers(), "drain"));
     if std::env::args().nth(2).as_deref() == Some("bare") {
         let (settings, topic) = (producer.clone(), names[1].clone());
-        report("bare producer", events, tokio::task::spawn_blocking(move || bare(&settings, &topic, events)).await??)?;
+        report(
+            "bare producer",
+            events,
+            tokio::task::spawn_blocking(move || bare(&settings, &topic, events)).await??,
+        )?;
     }
     let cpu = cpu_seconds()?;
     let stop = CancellationToken::new();
@@ -57,7 +61,10 @@ async fn main() -> Result<()> {
     eventually_within(PATIENCE, "drained", async || Ok((status.published() >= all).then_some(()))).await?;
     report("relay", events, begun.elapsed())?;
     let per_event = (cpu_seconds()? - cpu) * 1e6 / f64::from(u32::try_from(events)?);
-    print(&format!("relay process: {per_event:.1} µs CPU an event, {} MB resident at most\n", resident_max()?))?;
+    print(&format!(
+        "relay process: {per_event:.1} µs CPU an event, {} MB resident at most\n",
+        resident_max()?
+    ))?;
     idle(&database).await?;
     stop.cancel();
     relay.await??;
@@ -66,7 +73,8 @@ async fn main() -> Result<()> {
 
 async fn fill(database: &TestDatabase, topic: &str, events: usize) -> Result<Duration> {
     let stop = CancellationToken::new();
-    let ticker = tokio::spawn(outbox::ticker::run(TickerSettings::default(), database.options(), stop.clone()));
+    let ticker =
+        tokio::spawn(outbox::ticker::run(TickerSettings::default(), database.options(), stop.clone()));
     let begun = Instant::now();
     let mut writers = JoinSet::new();
     for writer in 0..2 {
@@ -74,7 +82,8 @@ async fn fill(database: &TestDatabase, topic: &str, events: usize) -> Result<Dur
         let topic = topic.to_owned();
         writers.spawn(async move {
             for first in (writer * CHUNK..events).step_by(2 * CHUNK) {
-                let chunk: Vec<NewEvent> = (first..(first + CHUNK).min(events)).map(|number| event(&topic, number)).collect();
+                let chunk: Vec<NewEvent> =
+                    (first..(first + CHUNK).min(events)).map(|number| event(&topic, number)).collect();
                 let mut tx = connection.begin().await?;
                 outbox::append(&mut tx, &chunk, &AppendLimits::default()).await?;
                 tx.commit().await?;
@@ -152,7 +161,8 @@ fn bare(settings: &ProducerSettings, topic: &str, events: usize) -> Result<Durat
 /// CPU of this process while nothing happens but a tick each second.
 async fn idle(database: &TestDatabase) -> Result<()> {
     let stop = CancellationToken::new();
-    let ticker = tokio::spawn(outbox::ticker::run(TickerSettings::default(), database.options(), stop.clone()));
+    let ticker =
+        tokio::spawn(outbox::ticker::run(TickerSettings::default(), database.options(), stop.clone()));
     let (cpu, begun) = (cpu_seconds()?, Instant::now());
     tokio::time::sleep(Duration::from_secs(10)).await;
     let share = (cpu_seconds()? - cpu) / begun.elapsed().as_secs_f64();

@@ -35,7 +35,11 @@ pub enum AppendError {
 ///
 /// # Errors
 /// The first bad event, before anything is written; or the database's failure.
-pub async fn append(tx: &mut PgConnection, events: &[NewEvent], limits: &AppendLimits) -> Result<(), AppendError> {
+pub async fn append(
+    tx: &mut PgConnection,
+    events: &[NewEvent],
+    limits: &AppendLimits,
+) -> Result<(), AppendError> {
     if events.is_empty() {
         return Ok(());
     }
@@ -43,8 +47,9 @@ pub async fn append(tx: &mut PgConnection, events: &[NewEvent], limits: &AppendL
     for event in events {
         let refused = |reason| AppendError::Refused { event_id: event.event_id, reason };
         event.check(limits).map_err(refused)?;
-        let encoded = headers::encode(&event.headers)
-            .map_err(|_| refused(BadEvent::Header(event.headers.first().map(|(name, _)| name.clone()).unwrap_or_default())))?;
+        let encoded = headers::encode(&event.headers).map_err(|_| {
+            refused(BadEvent::Header(event.headers.first().map(|(name, _)| name.clone()).unwrap_or_default()))
+        })?;
         columns.push(event, shard_of(&event.partition_key), encoded);
     }
     insert_events(tx, columns).await.map_err(AppendError::Database)?;

@@ -26,7 +26,8 @@ pub fn encode(headers: &[(String, Vec<u8>)]) -> Result<Option<Vec<u8>>, HeaderTo
     if headers.is_empty() {
         return Ok(None);
     }
-    let mut bytes = Vec::with_capacity(headers.iter().map(|(name, value)| 6 + name.len() + value.len()).sum());
+    let mut bytes =
+        Vec::with_capacity(headers.iter().map(|(name, value)| 6 + name.len() + value.len()).sum());
     for (name, value) in headers {
         let name_length = u16::try_from(name.len()).map_err(|_| HeaderTooLong)?;
         let value_length = u32::try_from(value.len()).map_err(|_| HeaderTooLong)?;
@@ -42,7 +43,10 @@ pub fn encode(headers: &[(String, Vec<u8>)]) -> Result<Option<Vec<u8>>, HeaderTo
 ///
 /// # Errors
 /// Bytes that [`encode`] did not write; `into` may have got some headers then.
-pub fn decode_into<'a>(bytes: &'a [u8], into: &mut Vec<(&'a str, &'a [u8])>) -> Result<(), UnreadableHeaders> {
+pub fn decode_into<'a>(
+    bytes: &'a [u8],
+    into: &mut Vec<(&'a str, &'a [u8])>,
+) -> Result<(), UnreadableHeaders> {
     let mut rest = bytes;
     while !rest.is_empty() {
         let at = bytes.len() - rest.len();

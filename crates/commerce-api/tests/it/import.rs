@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use commerce_api::import::{
-    ImportError, ImportedLike, ImportedOrder, ImportedView, ensure_products, import_likes, import_orders,
-    import_views,
+    ImportError, ImportedLike, ImportedOrder, ImportedOrders, ImportedView, ensure_products, import_likes,
+    import_orders, import_views,
 };
 use commerce_api::{Line, OrderKind, ProductRecount, recount};
 use futures_util::TryStreamExt;
@@ -67,8 +67,10 @@ async fn pieces_of_an_invoice_become_one_order_with_an_event_each() -> anyhow::R
     let first = piece("536365", OrderKind::Sale, 0, &[(one, 6, 255), (one, 6, 255), (two, 1, 339)]);
     let second = piece("536365", OrderKind::Sale, 1, &[(two, 2, 339)]);
     let refund = piece("C536379", OrderKind::Refund, 2, &[(one, 1, 2_750)]);
-    import_orders(&mut tx, log, &[first, refund, second]).await?;
-    import_orders(&mut tx, log, &[piece("536365", OrderKind::Sale, 3, &[(one, 1, 255)])]).await?;
+    let new = import_orders(&mut tx, log, &[first, refund, second]).await?;
+    assert_eq!(new, ImportedOrders { sales_new: 1, refunds_new: 1 });
+    let new = import_orders(&mut tx, log, &[piece("536365", OrderKind::Sale, 3, &[(one, 1, 255)])]).await?;
+    assert_eq!(new, ImportedOrders::default(), "it only gained a line");
     import_orders(&mut tx, log, &[piece("536365", OrderKind::Sale, 3, &[])]).await?;
     tx.commit().await?;
 

@@ -13,7 +13,7 @@ use runtime::database::Pool;
 use sqlx::PgConnection;
 
 use super::decode;
-use crate::metrics::{INVALIDATIONS, STALE_VERSIONS};
+use crate::metrics::{INTENTS_DONE, STALE_VERSIONS};
 use crate::store::metrics::{Applied, add_applied};
 use crate::store::stock as store;
 
@@ -91,7 +91,7 @@ impl Projection for StockProjection {
     async fn committed(&self, events: &[State]) {
         let states = latest(events);
         match self.invalidate(&states).await {
-            Ok(()) => metrics::counter!(INVALIDATIONS, "by" => "consumer")
+            Ok(()) => metrics::counter!(INTENTS_DONE, "by" => "consumer")
                 .increment(states.len().try_into().unwrap_or(u64::MAX)),
             Err(error) => {
                 tracing::warn!(%error, products = states.len(), "cache invalidation is left to the sweeper");
@@ -130,15 +130,112 @@ fn tally(events: &[State]) -> Vec<Applied> {
 
 #[cfg(test)]
 mod tests {
-    use super::{State, latest};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use inbox::Projection;
+    use product_cache::{CacheSettings, Card, LocalCache, ProductCache};
+    use runtime::database::{self, DatabaseSettings};
+    use sqlx::{Connection, PgConnection};
+    use testkit::TestDatabase;
+
+    use super::{State, StockProjection, latest};
+    use crate::sweeper::{SweeperSettings, sweep};
 
     const fn state(product_id: i64, version: i64, sold_out: bool) -> State {
         State { product_id, version, sold_out }
+    }
+
+    /// A database with the tables, a pool on it, and an empty cache.
+    struct Fixture {
+        database: TestDatabase,
+        cache: Arc<LocalCache>,
+        projection: StockProjection,
+    }
+
+    impl Fixture {
+        async fn open() -> anyhow::Result<Self> {
+            let database = TestDatabase::create(&[crate::migrations()]).await?;
+            let cache = Arc::new(LocalCache::new(CacheSettings {
+                key_prefix: String::new(),
+                card_ttl: Duration::from_secs(60),
+                tombstone_ttl: Duration::from_secs(600),
+                timeout: Duration::from_secs(1),
+                local_cards_max: 100,
+            })?);
+            let settings = DatabaseSettings {
+                url: database.url().to_owned(),
+                connections_max: 2,
+                acquire_timeout: Duration::from_secs(10),
+                statement_timeout: Duration::from_secs(10),
+            };
+            let pool = database::pool(&settings, "test")?;
+            let shared: Arc<dyn ProductCache> = cache.clone();
+            let projection = StockProjection::new(shared, pool);
+            Ok(Self { database, cache, projection })
+        }
+
+        /// One batch as the engine applies it, without what follows the commit.
+        async fn apply(&self, states: &[State]) -> anyhow::Result<()> {
+            let mut connection = self.database.connect().await?;
+            let mut tx = connection.begin().await?;
+            self.projection.apply(&mut tx, "stock-events", 0, states).await?;
+            Ok(tx.commit().await?)
+        }
+
+        async fn stored(&self) -> anyhow::Result<Vec<(i64, i64, bool)>> {
+            rows(&mut self.database.connect().await?, "select product_id, version, sold_out from metrics.product_stock order by 1").await
+        }
+
+        async fn owed(&self) -> anyhow::Result<Vec<(i64, i64, bool)>> {
+            rows(&mut self.database.connect().await?, "select product_id, version, sold_out from metrics.cache_intent order by 1").await
+        }
+    }
+
+    async fn rows(connection: &mut PgConnection, statement: &'static str) -> anyhow::Result<Vec<(i64, i64, bool)>> {
+        Ok(sqlx::query_as(statement).fetch_all(connection).await?)
     }
 
     #[test]
     fn only_the_newest_state_of_a_product_is_kept_in_any_order_of_arrival() {
         let events = [state(2, 5, true), state(1, 3, false), state(2, 4, false), state(1, 2, true), state(2, 5, true)];
         assert_eq!(latest(&events), [state(1, 3, false), state(2, 5, true)]);
+    }
+
+    #[tokio::test]
+    async fn a_late_version_replaces_nothing_and_owes_nothing() -> anyhow::Result<()> {
+        let fixture = Fixture::open().await?;
+        fixture.apply(&[state(1, 5, true), state(2, 1, true)]).await?;
+        fixture.projection.committed(&[state(1, 5, true), state(2, 1, true)]).await;
+        fixture.apply(&[state(1, 4, false), state(2, 2, false)]).await?;
+        assert_eq!(fixture.stored().await?, [(1, 5, true), (2, 2, false)]);
+        assert_eq!(fixture.owed().await?, [(2, 2, false)]);
+        fixture.database.drop_database().await
+    }
+
+    #[tokio::test]
+    async fn an_invalidation_that_a_dead_consumer_owes_is_done_by_a_sweeper() -> anyhow::Result<()> {
+        let fixture = Fixture::open().await?;
+        let card = Card {
+            product_id: 1,
+            code: "a".to_owned(),
+            name: "a".to_owned(),
+            price: 1,
+            sold_out: false,
+            stock_version: 4,
+        };
+        fixture.cache.fill(std::slice::from_ref(&card)).await?;
+        // Committed, and then the consumer died.
+        fixture.apply(&[state(1, 5, true)]).await?;
+        assert_eq!(fixture.owed().await?, [(1, 5, true)]);
+        let settings = SweeperSettings { interval: Duration::ZERO, age: Duration::ZERO, batch_max: 1 };
+        sweep(&settings, fixture.cache.as_ref(), &fixture.projection.pool).await.map_err(anyhow::Error::from_boxed)?;
+        assert!(fixture.owed().await?.is_empty());
+        let shown = fixture.cache.read(&[1]).await?;
+        assert!(shown[0].sold_out(&card));
+        // A reader that was slow cannot put its old card back.
+        fixture.cache.fill(std::slice::from_ref(&card)).await?;
+        assert!(fixture.cache.read(&[1]).await?[0].sold_out(&card));
+        fixture.database.drop_database().await
     }
 }

@@ -9,10 +9,10 @@ use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, sleep};
 
 use super::poison::Poison;
-use super::settle::Pipeline;
 use super::store;
 use crate::ledger::Expected;
 use crate::traffic::Shop;
+use crate::verify::Pipeline;
 
 /// Counts that buyers see may be remembered for a second: a difference that outlives this is one.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -96,7 +96,7 @@ pub(super) async fn check_products(
 }
 
 async fn read_shown(shop: &Shop, pipeline: &Pipeline) -> anyhow::Result<BTreeMap<i64, Shown>> {
-    let mut connection = PgConnection::connect_with(&store::options(&pipeline.database_url)?).await?;
+    let mut connection = PgConnection::connect_with(&store::options(&pipeline.metrics_url)?).await?;
     // The list does not show amounts.
     let amounts: BTreeMap<i64, i64> = store::sales_amounts(&mut connection).await?.into_iter().collect();
     let mut shown: BTreeMap<i64, Shown> = BTreeMap::new();
@@ -153,7 +153,7 @@ pub(super) async fn check_dead_letters(pipeline: &Pipeline, poison: &[Poison]) -
     let sent: Vec<Origin> =
         poison.iter().map(|one| (one.topic.to_owned(), one.key.clone(), one.value.clone())).collect();
     let prefix = &pipeline.topic_prefix;
-    let mut connection = PgConnection::connect_with(&store::options(&pipeline.database_url)?).await?;
+    let mut connection = PgConnection::connect_with(&store::options(&pipeline.metrics_url)?).await?;
     let letters = store::dead_letters(&mut connection).await?;
     let mut differences: Vec<String> = Vec::new();
     let rows: Vec<Origin> = letters
@@ -185,7 +185,7 @@ pub(super) async fn check_dead_letters(pipeline: &Pipeline, poison: &[Poison]) -
     }
     let mut records = Vec::new();
     for topic in TOPICS {
-        let (client, name) = (pipeline.client.clone(), format!("{prefix}{topic}{DEAD_LETTER_SUFFIX}"));
+        let (client, name) = (pipeline.kafka.clone(), format!("{prefix}{topic}{DEAD_LETTER_SUFFIX}"));
         let read = tokio::task::spawn_blocking(move || read_dead_letters(&client, &name)).await??;
         records.extend(read.into_iter().map(|(key, value)| (topic.to_owned(), key, value)));
     }

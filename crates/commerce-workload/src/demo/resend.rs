@@ -23,6 +23,7 @@ pub(super) struct Resender {
     product_ids: Vec<i64>,
     seed: u64,
     random: Mutex<StdRng>,
+    producer: AwaitedProducer,
 }
 
 impl Resender {
@@ -31,9 +32,10 @@ impl Resender {
         topic_prefix: String,
         product_ids: Vec<i64>,
         seed: u64,
-    ) -> Self {
+    ) -> anyhow::Result<Self> {
         let random = Mutex::new(StdRng::seed_from_u64(seed));
-        Self { client, topic_prefix, product_ids, seed, random }
+        let producer = AwaitedProducer::new(&ProducerSettings::new(client.clone()))?;
+        Ok(Self { client, topic_prefix, product_ids, seed, random, producer })
     }
 
     /// Sends `count` records of the topics again, byte for byte, chosen by chance from all topics alike.
@@ -64,7 +66,7 @@ impl Resender {
                 timestamp: record.timestamp,
             })
             .collect();
-        self.producer()?.send_all(&records).await?;
+        self.producer.send_all(&records).await?;
         Ok(u64::try_from(records.len())?)
     }
 
@@ -97,12 +99,8 @@ impl Resender {
                 timestamp: None,
             })
             .collect();
-        self.producer()?.send_all(&records).await?;
+        self.producer.send_all(&records).await?;
         Ok(poisons)
-    }
-
-    fn producer(&self) -> anyhow::Result<AwaitedProducer> {
-        Ok(AwaitedProducer::new(&ProducerSettings::new(self.client.clone()))?)
     }
 }
 

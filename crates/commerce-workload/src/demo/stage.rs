@@ -17,12 +17,13 @@ use super::report::Report;
 use super::resend::Resender;
 use super::roles::{Role, Roles};
 use super::screen::Screen;
-use super::settle::{Ends, Pipeline};
+use super::settle::settle;
 use crate::ledger::Ledger;
 use crate::traffic::{
     Market, NewProduct, PlannedProduct, Popularity, Restocking, Shop, TrafficSettings, catalogue, drive,
     restock,
 };
+use crate::verify::{Ends, Pipeline};
 
 /// Commands under way at once.
 const IN_FLIGHT: usize = 100;
@@ -75,12 +76,13 @@ impl Stage {
         self.start_roles().await?;
         let played = self.traffic().await?;
         let pipeline = Pipeline {
-            database_url: self.isolation.database_url.clone(),
-            client: self.isolation.client(&self.settings),
+            shop_url: self.isolation.database_url.clone(),
+            metrics_url: self.isolation.database_url.clone(),
+            kafka: self.isolation.client(&self.settings),
             topic_prefix: self.isolation.topic_prefix.clone(),
         };
         let begun = Instant::now();
-        let ends = pipeline.settle(&self.screen).await?;
+        let ends = settle(&pipeline, &self.screen).await?;
         let settling = begun.elapsed();
         let ledger = played.market.ledger().clone();
         let mut products = check_products(&played.market.shop, &pipeline, ledger.products()).await?;
@@ -123,7 +125,7 @@ impl Stage {
         let probed = product_ids.get(settings.products..).unwrap_or_default().to_vec();
         let traded = product_ids.get(..settings.products).unwrap_or_default().to_vec();
         let market = Arc::new(Market::new(shop, products, product_ids));
-        let faults = self.faults(&market, traded);
+        let faults = self.faults(&market, traded)?;
         let prober = Prober {
             market: Arc::clone(&market),
             database_url: self.isolation.database_url.clone(),
@@ -147,10 +149,11 @@ impl Stage {
         Ok(Played { done: faults.done(), restocked, latencies, took: driven.took, market })
     }
 
-    fn faults(&self, market: &Arc<Market>, traded: Vec<i64>) -> Faults {
+    fn faults(&self, market: &Arc<Market>, traded: Vec<i64>) -> anyhow::Result<Faults> {
         let client = self.isolation.client(&self.settings);
-        let resender = Resender::new(client, self.isolation.topic_prefix.clone(), traded, self.settings.seed);
-        Faults {
+        let resender =
+            Resender::new(client, self.isolation.topic_prefix.clone(), traded, self.settings.seed)?;
+        Ok(Faults {
             settings: Arc::clone(&self.settings),
             roles: Arc::clone(&self.roles),
             broker: Arc::clone(&self.broker),
@@ -159,7 +162,7 @@ impl Stage {
             screen: self.screen.clone(),
             disturbance: Arc::default(),
             done: std::sync::Mutex::default(),
-        }
+        })
     }
 
     async fn show_progress(&self, market: &Market) -> anyhow::Result<()> {

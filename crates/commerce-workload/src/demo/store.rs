@@ -26,43 +26,6 @@ pub(super) async fn drop_database(server_url: &str, name: &str) -> Result<(), sq
     connection.close().await
 }
 
-/// Events that are committed and not yet published.
-pub(super) async fn unpublished(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("select count(*) from outbox.unpublished").fetch_one(connection).await
-}
-
-/// How far a consumer group is in one partition.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub(super) struct Progress {
-    pub(super) group_name: String,
-    pub(super) topic: String,
-    pub(super) partition: i32,
-    pub(super) next_offset: i64,
-}
-
-/// The stored offsets of every group.
-pub(super) async fn progress(connection: &mut PgConnection) -> Result<Vec<Progress>, sqlx::Error> {
-    sqlx::query_as(
-        "select g.name as group_name, p.topic, p.partition, p.next_offset
-           from inbox.progress p join inbox.consumer_group g on g.id = p.consumer_group
-          order by 1, 2, 3",
-    )
-    .fetch_all(connection)
-    .await
-}
-
-/// Dead letters that are not yet on their topic.
-pub(super) async fn unpublished_dead_letters(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("select count(*) from inbox.dead_letter where status = 'new'")
-        .fetch_one(connection)
-        .await
-}
-
-/// Cache invalidations that are owed.
-pub(super) async fn owed_intents(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("select count(*) from metrics.cache_intent").fetch_one(connection).await
-}
-
 /// A dead letter's origin.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub(super) struct DeadLetter {

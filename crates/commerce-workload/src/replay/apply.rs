@@ -217,7 +217,13 @@ mod tests {
 
     #[test]
     fn a_piece_never_exceeds_what_an_event_may_hold() {
-        assert_eq!(pieces(&vec![line("1", 0, None, 1, 1); 4_001]).iter().map(|(_, lines)| *lines).collect::<Vec<_>>(), [2_000, 2_000, 1]);
+        assert_eq!(
+            pieces(&vec![line("1", 0, None, 1, 1); 4_001])
+                .iter()
+                .map(|(_, lines)| *lines)
+                .collect::<Vec<_>>(),
+            [2_000, 2_000, 1]
+        );
         let largest = line("1", 0, None, QUANTITY_MAX, UNIT_PRICE_MAX);
         assert_eq!(pieces(&[largest.clone(), largest, line("1", 0, None, 1, 0)]).len(), 2);
     }

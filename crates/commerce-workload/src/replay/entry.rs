@@ -177,12 +177,16 @@ pub(super) fn unix_time(field: &[u8]) -> Result<DateTime<Utc>, Reason> {
 }
 
 fn in_range(time: DateTime<Utc>) -> Result<DateTime<Utc>, Reason> {
-    if (FIRST_EVENT_TIME..LAST_EVENT_TIME).contains(&time.timestamp()) { Ok(time) } else { Err(Reason::BadTime) }
+    if (FIRST_EVENT_TIME..LAST_EVENT_TIME).contains(&time.timestamp()) {
+        Ok(time)
+    } else {
+        Err(Reason::BadTime)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{OrderKind, Reason, minor_units, naive_time, product_name, unix_time, units};
+    use super::{OrderKind, Reason, minor_units, naive_time, product_name, units, unix_time};
 
     #[test]
     fn prices_are_rounded_half_to_even() {
@@ -231,7 +235,9 @@ mod tests {
     fn times_that_a_consumer_would_refuse_are_refused() {
         assert_eq!(naive_time(b"2010-12-01 08:26:00").unwrap().to_rfc3339(), "2010-12-01T08:26:00+00:00");
         assert_eq!(unix_time(b"1511658000").unwrap().to_rfc3339(), "2017-11-26T01:00:00+00:00");
-        for time in ["1999-12-31 23:59:59", "2100-01-01 00:00:00", "12/1/2010 8:26", "", "2010-13-01 00:00:00"] {
+        for time in
+            ["1999-12-31 23:59:59", "2100-01-01 00:00:00", "12/1/2010 8:26", "", "2010-13-01 00:00:00"]
+        {
             assert_eq!(naive_time(time.as_bytes()), Err(Reason::BadTime), "{time}");
         }
         for time in ["-1", "0", "99999999999999999999", "9223372036854775807", "x"] {

@@ -90,8 +90,11 @@ impl Splitter {
         } else if quotes % 2 == 1 {
             return Err(Reason::UnbalancedQuote);
         } else {
-            let mut reader =
-                csv::ReaderBuilder::new().has_headers(false).flexible(true).buffer_capacity(256).from_reader(line);
+            let mut reader = csv::ReaderBuilder::new()
+                .has_headers(false)
+                .flexible(true)
+                .buffer_capacity(256)
+                .from_reader(line);
             // Reading from memory with any number of fields cannot fail.
             reader.read_byte_record(&mut self.record).map_err(|_| Reason::FieldCount)?;
         }
@@ -117,7 +120,8 @@ mod tests {
 
     #[test]
     fn lines_end_with_any_line_break_or_the_file() {
-        let texts: Vec<_> = lines(b"a,b\r\nc\n\n\r\nlast").into_iter().map(|(number, text, _)| (number, text)).collect();
+        let texts: Vec<_> =
+            lines(b"a,b\r\nc\n\n\r\nlast").into_iter().map(|(number, text, _)| (number, text)).collect();
         let expected: [(u64, &[u8]); 5] = [(1, b"a,b"), (2, b"c"), (3, b""), (4, b""), (5, b"last")];
         assert_eq!(texts, expected.map(|(number, text)| (number, text.to_vec())));
         assert_eq!(lines(b""), []);

@@ -73,7 +73,10 @@ impl FromStr for Format {
 
     fn from_str(name: &str) -> Result<Self, String> {
         let known = || Self::ALL.map(Self::as_str).join(", ");
-        Self::ALL.into_iter().find(|format| format.as_str() == name).ok_or_else(|| format!("known formats: {}", known()))
+        Self::ALL
+            .into_iter()
+            .find(|format| format.as_str() == name)
+            .ok_or_else(|| format!("known formats: {}", known()))
     }
 }
 
@@ -199,7 +202,8 @@ fn start_reading(
 }
 
 fn difference(total: &Tally, before: &Tally) -> Tally {
-    let by_name = |total: &std::collections::BTreeMap<String, u64>, before: &std::collections::BTreeMap<String, u64>| {
+    let by_name = |total: &std::collections::BTreeMap<String, u64>,
+                   before: &std::collections::BTreeMap<String, u64>| {
         total
             .iter()
             .map(|(name, rows)| (name.clone(), rows - before.get(name).copied().unwrap_or(0)))

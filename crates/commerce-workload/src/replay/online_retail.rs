@@ -18,7 +18,16 @@ pub(super) const HEADER: &str =
 
 /// Reads one line.
 pub(super) fn parse(fields: &ByteRecord) -> Result<Entry, Reason> {
-    let (Some(number), Some(stock_code), Some(description), Some(quantity), Some(date), Some(price), Some(customer), 8) = (
+    let (
+        Some(number),
+        Some(stock_code),
+        Some(description),
+        Some(quantity),
+        Some(date),
+        Some(price),
+        Some(customer),
+        8,
+    ) = (
         fields.get(0),
         fields.get(1),
         fields.get(2),
@@ -27,7 +36,8 @@ pub(super) fn parse(fields: &ByteRecord) -> Result<Entry, Reason> {
         fields.get(5),
         fields.get(6),
         fields.len(),
-    ) else {
+    )
+    else {
         return Err(Reason::FieldCount);
     };
     let invoice = invoice(number)?;
@@ -76,13 +86,20 @@ mod tests {
 
     #[test]
     fn a_sale_and_a_cancelled_line_are_taken() {
-        let sale = line(b"536365,85123A,\"HEART, \"\"WHITE\"\"\",6,2010-12-01 08:26:00,2.55,17850,United Kingdom");
+        let sale =
+            line(b"536365,85123A,\"HEART, \"\"WHITE\"\"\",6,2010-12-01 08:26:00,2.55,17850,United Kingdom");
         let Ok(Entry::Line(sale)) = sale else { panic!("{sale:?}") };
-        assert_eq!((sale.kind, sale.quantity, sale.unit_price, sale.user_id), (OrderKind::Sale, 6, 255, Some(17_850)));
+        assert_eq!(
+            (sale.kind, sale.quantity, sale.unit_price, sale.user_id),
+            (OrderKind::Sale, 6, 255, Some(17_850))
+        );
         assert_eq!(sale.name, "HEART, \"WHITE\"");
         let refund = line(b"C536379,D,Discount,-1,2010-12-01 09:41:00,27.50,,United Kingdom");
         let Ok(Entry::Line(refund)) = refund else { panic!("{refund:?}") };
-        assert_eq!((refund.kind, refund.quantity, refund.unit_price, refund.user_id), (OrderKind::Refund, 1, 2_750, None));
+        assert_eq!(
+            (refund.kind, refund.quantity, refund.unit_price, refund.user_id),
+            (OrderKind::Refund, 1, 2_750, None)
+        );
     }
 
     #[test]
@@ -128,6 +145,9 @@ mod tests {
             assert_eq!(line(text.as_bytes()), Err(reason), "{text}");
         }
         assert_eq!(line(b"1,\xff,x,1,2010-12-01 08:26:00,1,,UK"), Err(Reason::NotUtf8));
-        assert!(line(b"1,1,\xff,1,2010-12-01 08:26:00,1,17850.0,\xff").is_ok(), "only what counts must be text");
+        assert!(
+            line(b"1,1,\xff,1,2010-12-01 08:26:00,1,17850.0,\xff").is_ok(),
+            "only what counts must be text"
+        );
     }
 }

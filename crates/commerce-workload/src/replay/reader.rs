@@ -169,8 +169,10 @@ mod tests {
     #[test]
     fn chunks_follow_each_other_and_rejects_name_their_lines() {
         let (chunks, rejects) = read(Format::Taobao, FILE, 0).unwrap();
-        let shape: Vec<_> =
-            chunks.iter().map(|chunk| (chunk.tally.rows, chunk.entries.len(), chunk.last_line, chunk.is_last)).collect();
+        let shape: Vec<_> = chunks
+            .iter()
+            .map(|chunk| (chunk.tally.rows, chunk.entries.len(), chunk.last_line, chunk.is_last))
+            .collect();
         assert_eq!(shape, [(2, 1, 3, false), (2, 0, 5, false), (1, 1, 6, true)]);
         assert_eq!(
             rejects,

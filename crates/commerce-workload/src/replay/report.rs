@@ -100,12 +100,15 @@ pub struct ReplayReport {
 impl fmt::Display for ReplayReport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let total = &self.total;
-        let mut line = |label: &str, rows: u64, more: String| {
-            writeln!(formatter, "{label:<44}{rows:>12}{more}")
-        };
+        let mut line =
+            |label: &str, rows: u64, more: String| writeln!(formatter, "{label:<44}{rows:>12}{more}");
         line("rows", total.rows, String::new())?;
         if total.sale_lines > 0 {
-            line("  sale lines", total.sale_lines, format!("  {} units in {} orders", total.sale_units, total.sale_orders))?;
+            line(
+                "  sale lines",
+                total.sale_lines,
+                format!("  {} units in {} orders", total.sale_units, total.sale_orders),
+            )?;
         }
         if total.cancelled_lines > 0 {
             let more = format!("  {} units in {} invoices", total.cancelled_units, total.cancelled_invoices);
@@ -125,7 +128,11 @@ impl fmt::Display for ReplayReport {
             line(&format!("  rejected: {reason}"), *rows, String::new())?;
         }
         let products = u64::try_from(self.products).unwrap_or(0);
-        line("net units, products in the shop", products, format!("  {} units", total.sale_units - total.cancelled_units))?;
+        line(
+            "net units, products in the shop",
+            products,
+            format!("  {} units", total.sale_units - total.cancelled_units),
+        )?;
         if self.already_finished {
             return writeln!(formatter, "this file was replayed before: nothing was added");
         }

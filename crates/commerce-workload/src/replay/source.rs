@@ -24,7 +24,9 @@ impl Source {
     /// the digest of the whole must be known before the first event.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
         if path == Path::new("-") {
-            eprintln!("standard input is copied to a temporary file first: its digest must be known before the first event");
+            eprintln!(
+                "standard input is copied to a temporary file first: its digest must be known before the first event"
+            );
             return Self::spool(stdin().lock()).context("copying standard input to a temporary file");
         }
         let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;

@@ -32,11 +32,16 @@ pub(super) async fn open_progress(
 }
 
 /// The file's progress as it is stored.
-pub(super) async fn load_progress(connection: &mut PgConnection, digest: &str) -> Result<Progress, sqlx::Error> {
-    sqlx::query_as("select format, lines_done, report, finished from shop.replay_progress where file_digest = $1")
-        .bind(digest)
-        .fetch_one(connection)
-        .await
+pub(super) async fn load_progress(
+    connection: &mut PgConnection,
+    digest: &str,
+) -> Result<Progress, sqlx::Error> {
+    sqlx::query_as(
+        "select format, lines_done, report, finished from shop.replay_progress where file_digest = $1",
+    )
+    .bind(digest)
+    .fetch_one(connection)
+    .await
 }
 
 /// Locks the file's progress until the transaction ends; answers the lines done.

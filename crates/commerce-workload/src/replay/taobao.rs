@@ -54,8 +54,12 @@ mod tests {
 
     #[test]
     fn each_behavior_has_its_meaning() {
-        assert!(matches!(line("543462,1715,1464116,pv,1511658000"), Ok(Entry::View(visit)) if visit.code == "1715"));
-        assert!(matches!(line("543462,1715,1464116,fav,1511658000"), Ok(Entry::Like(visit)) if visit.user_id == 543_462));
+        assert!(
+            matches!(line("543462,1715,1464116,pv,1511658000"), Ok(Entry::View(visit)) if visit.code == "1715")
+        );
+        assert!(
+            matches!(line("543462,1715,1464116,fav,1511658000"), Ok(Entry::Like(visit)) if visit.user_id == 543_462)
+        );
         assert_eq!(line("543462,1715,1464116,cart,1511658000"), Ok(Entry::Ignored("cart")));
         let Ok(Entry::Line(order)) = line("543462,1715,1464116,buy,1511658000") else { panic!("no order") };
         assert_eq!((order.quantity, order.unit_price), (1, 0));

@@ -66,7 +66,8 @@ impl Books {
     fn check_partitions(&self, checks: &mut Vec<Check>) {
         let mut letters = BTreeMap::<_, i64>::new();
         for row in &self.dead_letters {
-            *letters.entry((row.group_name.as_str(), row.topic.as_str(), row.partition)).or_default() += row.records;
+            *letters.entry((row.group_name.as_str(), row.topic.as_str(), row.partition)).or_default() +=
+                row.records;
         }
         for row in &self.progress {
             let place = format!("{} on {}/{}", row.group_name, row.topic, row.partition);
@@ -114,7 +115,8 @@ impl Books {
         for ((topic, partition), events) in applied {
             checks.push(Check {
                 what: format!("{topic}/{partition}: events handled = events applied"),
-                left: self.handled(|row| plain_topic(&row.topic, prefix) == topic && row.partition == partition),
+                left: self
+                    .handled(|row| plain_topic(&row.topic, prefix) == topic && row.partition == partition),
                 right: events,
             });
         }

@@ -93,8 +93,7 @@ impl Comparison {
         views: &mut Recount,
         stock: &mut Recount,
     ) {
-        let Some(product_id) =
-            source.map(|source| source.product_id).or(show.map(|show| show.product_id))
+        let Some(product_id) = source.map(|source| source.product_id).or(show.map(|show| show.product_id))
         else {
             return;
         };
@@ -136,9 +135,8 @@ impl Comparison {
         show: Option<Shown>,
         (told, is_complete): (Option<StockState>, bool),
     ) {
-        let shown = show.and_then(|show| {
-            Some(StockState { version: show.stock_version?, sold_out: show.sold_out? })
-        });
+        let shown =
+            show.and_then(|show| Some(StockState { version: show.stock_version?, sold_out: show.sold_out? }));
         let version = |state: Option<StockState>| state.map(|state| state.version);
         let sold_out = |state: Option<StockState>| state.map(|state| i64::from(state.sold_out));
         if is_complete || version(told) > version(shown) {
@@ -150,7 +148,12 @@ impl Comparison {
             self.found.sold_out += i64::from(shown.sold_out);
             // Said already when the newest event has not been applied.
             if told.is_none_or(|told| told.version <= shown.version) {
-                self.require(product_id, "sold out (shop)", i64::from(source.sold_out), i64::from(shown.sold_out));
+                self.require(
+                    product_id,
+                    "sold out (shop)",
+                    i64::from(source.sold_out),
+                    i64::from(shown.sold_out),
+                );
             }
         }
     }
@@ -169,7 +172,13 @@ impl Comparison {
         self.require_same(product_id, what, Some(expected), Some(found));
     }
 
-    fn require_same(&mut self, product_id: i64, what: &'static str, expected: Option<i64>, found: Option<i64>) {
+    fn require_same(
+        &mut self,
+        product_id: i64,
+        what: &'static str,
+        expected: Option<i64>,
+        found: Option<i64>,
+    ) {
         if expected == found {
             return;
         }
@@ -231,7 +240,10 @@ mod tests {
     fn a_product_that_agrees_has_no_difference() {
         assert!(found(Some(SOURCE), Some(SHOWN), recounts(3, TOLD, true)).is_empty());
         let untouched = ProductRecount { likes: 0, units: 0, amount: 0, ..SOURCE };
-        assert!(found(Some(untouched), None, recounts(0, None, true)).is_empty(), "never available, never shown");
+        assert!(
+            found(Some(untouched), None, recounts(0, None, true)).is_empty(),
+            "never available, never shown"
+        );
     }
 
     #[test]
@@ -247,7 +259,10 @@ mod tests {
             assert_eq!(found(Some(SOURCE), Some(shown), recounts(3, TOLD, true)), [what]);
         }
         let available = Shown { sold_out: Some(false), ..SHOWN };
-        assert_eq!(found(Some(SOURCE), Some(available), recounts(3, TOLD, true)), ["sold out", "sold out (shop)"]);
+        assert_eq!(
+            found(Some(SOURCE), Some(available), recounts(3, TOLD, true)),
+            ["sold out", "sold out (shop)"]
+        );
         assert_eq!(
             found(Some(SOURCE), None, recounts(3, TOLD, true)),
             ["likes", "sales", "amount", "views", "stock version", "sold out"]

@@ -56,7 +56,8 @@ async fn verify(settings: &VerifySettings) -> anyhow::Result<VerifyReport> {
     let begun = Instant::now();
     let pipeline = &settings.pipeline;
     let settling =
-        wait_settled(pipeline, settings.wait.unwrap_or_default(), |what| eprintln!("waiting: {what}")).await?;
+        wait_settled(pipeline, settings.wait.unwrap_or_default(), |what| eprintln!("waiting: {what}"))
+            .await?;
     let mut metrics = connect(&pipeline.metrics_url).await?;
     let mut report = VerifyReport::default();
     match settling {
@@ -91,7 +92,8 @@ async fn compare_products(
     report: &mut VerifyReport,
 ) -> anyhow::Result<()> {
     let mut shop = connect(&pipeline.shop_url).await?;
-    let comparison = compare::compare(&mut shop, metrics, views, stock).await.context("comparing products")?;
+    let comparison =
+        compare::compare(&mut shop, metrics, views, stock).await.context("comparing products")?;
     report.products = comparison.products;
     report.expected = comparison.expected;
     report.found = comparison.found;

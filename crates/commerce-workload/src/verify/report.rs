@@ -60,10 +60,18 @@ impl fmt::Display for VerifyReport {
         if self.unsettled.is_empty() {
             self.write_counts(formatter)?;
         } else {
-            writeln!(formatter, "products are not compared: wait for longer (--wait), or see why it stands still")?;
+            writeln!(
+                formatter,
+                "products are not compared: wait for longer (--wait), or see why it stands still"
+            )?;
         }
         self.write_dead_letters(formatter)?;
-        writeln!(formatter, "books: {} of {} equations hold in one snapshot", self.checks - self.broken.len(), self.checks)?;
+        writeln!(
+            formatter,
+            "books: {} of {} equations hold in one snapshot",
+            self.checks - self.broken.len(),
+            self.checks
+        )?;
         for check in &self.broken {
             writeln!(formatter, "  BROKEN {}: {} and {}", check.what, check.left, check.right)?;
         }
@@ -77,7 +85,13 @@ impl fmt::Display for VerifyReport {
 
 impl VerifyReport {
     fn write_counts(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(formatter, "{:<24}{:>20}{:>20}", format!("{} products", self.products), "expected", "counted")?;
+        writeln!(
+            formatter,
+            "{:<24}{:>20}{:>20}",
+            format!("{} products", self.products),
+            "expected",
+            "counted"
+        )?;
         for (label, expected, found) in [
             ("likes", self.expected.likes, self.found.likes),
             ("units sold", self.expected.sales, self.found.sales),
@@ -91,7 +105,12 @@ impl VerifyReport {
             writeln!(
                 formatter,
                 "{}: {} records, {} events, {} duplicates, {} dead letters, {} not events",
-                topic.topic, topic.records, topic.events, topic.duplicates, topic.dead_letters, topic.not_events
+                topic.topic,
+                topic.records,
+                topic.events,
+                topic.duplicates,
+                topic.dead_letters,
+                topic.not_events
             )?;
             if !topic.complete {
                 let since = topic.since.map_or_else(|| "now".to_owned(), |time| time.to_rfc3339());
@@ -102,9 +121,14 @@ impl VerifyReport {
             writeln!(formatter, "{} differences", self.differences_total)?;
         }
         for difference in &self.differences {
-            let say = |value: Option<i64>| value.map_or_else(|| "nothing".to_owned(), |value| value.to_string());
+            let say =
+                |value: Option<i64>| value.map_or_else(|| "nothing".to_owned(), |value| value.to_string());
             let (expected, found) = (say(difference.expected), say(difference.found));
-            writeln!(formatter, "  product {}: {} {expected} expected, {found} found", difference.product_id, difference.what)?;
+            writeln!(
+                formatter,
+                "  product {}: {} {expected} expected, {found} found",
+                difference.product_id, difference.what
+            )?;
         }
         let left = self.differences_total - u64::try_from(self.differences.len()).unwrap_or(0);
         if left > 0 {
@@ -116,7 +140,10 @@ impl VerifyReport {
     fn write_dead_letters(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         for row in &self.dead_letters {
             let DeadLetterCount { group, topic, reason, records } = row;
-            writeln!(formatter, "{records} dead letters of {group} on {topic} ({reason}): counted nowhere until redriven")?;
+            writeln!(
+                formatter,
+                "{records} dead letters of {group} on {topic} ({reason}): counted nowhere until redriven"
+            )?;
         }
         Ok(())
     }

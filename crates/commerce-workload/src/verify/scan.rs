@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use commerce_events::{Event, StockEvent, ViewEvent, decode};
 use chrono::{DateTime, Utc};
+use commerce_events::{Event, StockEvent, ViewEvent, decode};
 use indicatif::ProgressBar;
 use kafka_client::{ClientSettings, StoredRecord, TopicReader};
 use serde::Serialize;
@@ -67,8 +67,8 @@ impl Scan {
     /// Reads the log to the end that it has now. Blocking.
     pub(super) fn run(self, bar: &ProgressBar) -> anyhow::Result<Recount> {
         let mut reader = TopicReader::open(&self.client, &self.full_name)?;
-        let complete = reader.ranges().values().all(|range| range.start == 0);
-        let records = reader.ranges().values().map(|range| range.end - range.start).sum::<i64>();
+        let complete = reader.ranges().values().all(|range| range.low == 0);
+        let records = reader.ranges().values().map(|range| range.high - range.low).sum::<i64>();
         bar.inc_length(u64::try_from(records).unwrap_or(0));
         let mut recount = Recount::new(self.topic, self.dead, complete);
         while let Some(record) = reader.next()? {
@@ -109,7 +109,9 @@ impl Recount {
         match event {
             Event::View(ViewEvent::Viewed(view)) => *self.views.entry(view.product_id).or_default() += 1,
             Event::Stock(StockEvent::Depleted(stock)) => self.replace(stock.product_id, stock.version, true),
-            Event::Stock(StockEvent::Replenished(stock)) => self.replace(stock.product_id, stock.version, false),
+            Event::Stock(StockEvent::Replenished(stock)) => {
+                self.replace(stock.product_id, stock.version, false)
+            }
             Event::Catalog(_) | Event::Order(_) => {}
         }
     }
@@ -133,16 +135,20 @@ impl Recount {
     }
 }
 
+/// The first header of this name, as the consumers read it.
 fn text<'a>(record: &'a StoredRecord, name: &str) -> Option<&'a str> {
-    record.header(name).and_then(|value| std::str::from_utf8(value).ok())
+    let (_, value) = record.headers.iter().find(|(key, _)| key == name)?;
+    std::str::from_utf8(value.as_deref()?).ok()
 }
 
-/// The number that the outbox gave it, else its id.
+/// The number that the outbox gave it; the id only where there is no number, as the consumers know events.
 fn identity(record: &StoredRecord) -> Option<Identity<'_>> {
-    let sequence = text(record, "ce_sequence").and_then(|text| text.parse().ok());
-    match (text(record, "ce_source"), sequence) {
-        (Some(source), Some(sequence)) => Some(Identity::Sequence { source, sequence }),
-        _ => text(record, "ce_id").and_then(|id| Uuid::parse_str(id).ok()).map(Identity::Id),
+    match text(record, "ce_sequence") {
+        Some(sequence) => {
+            let sequence = sequence.parse().ok().filter(|sequence| i64::try_from(*sequence).is_ok())?;
+            Some(Identity::Sequence { source: text(record, "ce_source")?, sequence })
+        }
+        None => text(record, "ce_id").and_then(|id| Uuid::parse_str(id).ok()).map(Identity::Id),
     }
 }
 
@@ -150,7 +156,13 @@ fn identity(record: &StoredRecord) -> Option<Identity<'_>> {
 mod tests {
     use super::{HashSet, Recount, StockState, StoredRecord};
 
-    fn record(offset: i64, event_type: &str, product_id: i64, body: &str, sequence: Option<u64>) -> StoredRecord {
+    fn record(
+        offset: i64,
+        event_type: &str,
+        product_id: i64,
+        body: &str,
+        sequence: Option<u64>,
+    ) -> StoredRecord {
         let header = |name: &str, value: &str| (name.to_owned(), Some(value.as_bytes().to_vec()));
         let mut headers = vec![
             header("ce_type", event_type),

@@ -13,10 +13,7 @@ const BLOCK_WORDS: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Identity<'a> {
     /// The number that its outbox gave it.
-    Sequence {
-        source: &'a str,
-        sequence: u64,
-    },
+    Sequence { source: &'a str, sequence: u64 },
     /// Of a producer without numbers.
     Id(Uuid),
 }
@@ -36,10 +33,8 @@ impl Seen {
             Identity::Id(id) => return self.ids.insert(id),
             Identity::Sequence { source, sequence } => (self.source(source), sequence),
         };
-        let block = self
-            .blocks
-            .entry((source, sequence / BLOCK_BITS))
-            .or_insert_with(|| Box::new([0; BLOCK_WORDS]));
+        let block =
+            self.blocks.entry((source, sequence / BLOCK_BITS)).or_insert_with(|| Box::new([0; BLOCK_WORDS]));
         let place = sequence % BLOCK_BITS;
         let Some(word) = usize::try_from(place / 64).ok().and_then(|index| block.get_mut(index)) else {
             return false;

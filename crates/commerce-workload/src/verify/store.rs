@@ -43,7 +43,9 @@ pub(super) async fn list_progress(connection: &mut PgConnection) -> Result<Vec<P
 
 /// Dead letters that are not yet on their topic.
 pub(super) async fn count_new_dead_letters(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("select count(*) from inbox.dead_letter where status = 'new'").fetch_one(connection).await
+    sqlx::query_scalar("select count(*) from inbox.dead_letter where status = 'new'")
+        .fetch_one(connection)
+        .await
 }
 
 /// Cache invalidations that are owed.
@@ -83,7 +85,9 @@ pub(super) struct DeadLetters {
 }
 
 /// Dead letters by group, partition and reason.
-pub(super) async fn list_dead_letters(connection: &mut PgConnection) -> Result<Vec<DeadLetters>, sqlx::Error> {
+pub(super) async fn list_dead_letters(
+    connection: &mut PgConnection,
+) -> Result<Vec<DeadLetters>, sqlx::Error> {
     sqlx::query_as(
         "select consumer_group as group_name, topic, partition, reason, count(*) as records
            from inbox.dead_letter group by 1, 2, 3, 4 order by 1, 2, 3, 4",

@@ -1,3 +1,4 @@
 //! The tools against real services.
 
 mod replay;
+mod verify;

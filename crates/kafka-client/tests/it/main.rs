@@ -1,4 +1,5 @@
 //! Against the real broker of `cargo x services`.
 #![cfg(test)]
 
+mod producer;
 mod reader;

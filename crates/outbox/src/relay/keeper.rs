@@ -62,7 +62,8 @@ impl Keeper {
         let renewal_interval = self.settings.lease / RENEWALS_PER_LEASE;
         loop {
             let renewal_due = self.renewed_at + renewal_interval;
-            let wake = pending.due(self.settings.position_interval).map_or(renewal_due, |due| due.min(renewal_due));
+            let wake =
+                pending.due(self.settings.position_interval).map_or(renewal_due, |due| due.min(renewal_due));
             let finishing = tokio::select! {
                 () = self.tracker.moved() => false,
                 () = tokio::time::sleep_until(wake) => false,
@@ -105,7 +106,8 @@ impl Keeper {
         for progress in &pending.progress {
             let owned = self.owned(&progress.shards);
             let position = progress.position.at.to_string();
-            let partial = progress.position.partial.as_ref().map(|partial| (partial.end.to_string(), partial.last_id));
+            let partial =
+                progress.position.partial.as_ref().map(|partial| (partial.end.to_string(), partial.last_id));
             let window = partial.as_ref().map(|(end, last_id)| (end.as_str(), *last_id));
             let update = update_positions(&mut self.connection, &owned, &position, window);
             let moved = within_lease(self.renewed_at + self.settings.lease, update).await?;

@@ -164,7 +164,11 @@ mod tests {
     }
 
     fn last_id(advance: &Advance) -> Option<i64> {
-        advance.progress.last().and_then(|progress| progress.position.partial.as_ref()).map(|partial| partial.last_id)
+        advance
+            .progress
+            .last()
+            .and_then(|progress| progress.position.partial.as_ref())
+            .map(|partial| partial.last_id)
     }
 
     #[test]
@@ -192,7 +196,12 @@ mod tests {
         let mut prefix = Prefix::default();
         for (batch, shards) in [[0_i16, 1], [2, 3], [2, 3]].into_iter().enumerate() {
             assert_eq!(prefix.open(), batch);
-            prefix.seal(batch, 0, 0, Progress { shards: Arc::from(shards), ..progress(i64::try_from(batch).unwrap()) });
+            prefix.seal(
+                batch,
+                0,
+                0,
+                Progress { shards: Arc::from(shards), ..progress(i64::try_from(batch).unwrap()) },
+            );
         }
         let advance = prefix.take_advance();
         assert_eq!(advance.progress.len(), 2);

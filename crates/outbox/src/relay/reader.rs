@@ -22,7 +22,9 @@ use super::tracker::{Tracker, TrackerSink};
 use super::window::{Groups, Partial, Position, Snapshot};
 use crate::metrics;
 use crate::nudge::Nudge;
-use crate::store::window::{NextEnd, StoredEvent, WindowBounds, connect_reader, load_next_end, stream_window};
+use crate::store::window::{
+    NextEnd, StoredEvent, WindowBounds, connect_reader, load_next_end, stream_window,
+};
 
 /// A statement that waits longer for room is ended and begun again later: while it is open, its snapshot keeps the
 /// whole server from cleaning up, and an outage of the broker may take hours.
@@ -130,7 +132,13 @@ impl<'s> Reader<'s> {
             metrics::window_read(window.rows);
         }
         let is_behind = next.is_tick || is_partial || window.rows >= self.around.settings.batch_events_max;
-        Ok(if is_behind { Found::More } else if window.rows > 0 { Found::Some } else { Found::Nothing })
+        Ok(if is_behind {
+            Found::More
+        } else if window.rows > 0 {
+            Found::Some
+        } else {
+            Found::Nothing
+        })
     }
 
     /// Sends all rows of the window; answers `false` when it was stopped before its end.
@@ -153,7 +161,8 @@ impl<'s> Reader<'s> {
                     let Surroundings { settings, tracker, stop, .. } = &self.around;
                     let room = tracker.wait_for_room(settings.batch_events_max, settings.batch_bytes_max());
                     // The old connection is closed only when there is room: it is the new one that ends its statement.
-                    self.connection = connect_reader(self.around.options).await.map_err(SessionError::Database)?;
+                    self.connection =
+                        connect_reader(self.around.options).await.map_err(SessionError::Database)?;
                     if stop.run_until_cancelled(room).await.is_none() {
                         return Ok(false);
                     }
@@ -204,7 +213,8 @@ impl<'s> Reader<'s> {
     /// Ends the batch that is open, or an empty one, with this progress.
     async fn seal(&self, window: &mut Window, progress: Progress) {
         if window.batch.is_none() {
-            window.batch = Some(OpenBatch { number: self.around.tracker.open(0, 0).await, events: 0, bytes: 0 });
+            window.batch =
+                Some(OpenBatch { number: self.around.tracker.open(0, 0).await, events: 0, bytes: 0 });
         }
         window.seal(self.around.tracker, progress);
     }

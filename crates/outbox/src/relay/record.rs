@@ -167,7 +167,10 @@ mod tests {
             let event = StoredEvent { history, ..event() };
             writer.write(&event, |record| String::from_utf8_lossy(record.headers[3].1).into_owned()).unwrap()
         };
-        assert_eq!([1, 1, 2, 1].map(&mut source), ["urn:outbox:5:1", "urn:outbox:5:1", "urn:outbox:5:2", "urn:outbox:5:1"]);
+        assert_eq!(
+            [1, 1, 2, 1].map(&mut source),
+            ["urn:outbox:5:1", "urn:outbox:5:1", "urn:outbox:5:2", "urn:outbox:5:1"]
+        );
     }
 
     #[test]

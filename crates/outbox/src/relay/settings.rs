@@ -67,7 +67,10 @@ impl RelaySettings {
             (self.batch_events_max > 0, "batch_events_max must not be 0"),
             (self.in_flight_events_max >= self.batch_events_max, "in_flight_events_max must hold one batch"),
             (self.in_flight_bytes_max >= IN_FLIGHT_BYTES_MIN, "in_flight_bytes_max must be at least 64 KiB"),
-            (wide(self.in_flight_events_max) <= queue_events, "in_flight_events_max must fit queue_messages_max"),
+            (
+                wide(self.in_flight_events_max) <= queue_events,
+                "in_flight_events_max must fit queue_messages_max",
+            ),
             (wide(self.in_flight_bytes_max) <= queue_bytes, "in_flight_bytes_max must fit queue_kbytes_max"),
         ];
         match rules.into_iter().find(|(kept, _)| !kept) {
@@ -101,7 +104,8 @@ mod tests {
 
     #[test]
     fn the_defaults_are_allowed_and_each_broken_rule_is_not() {
-        let settings = RelaySettings::new("a", ProducerSettings::new(ClientSettings::new("broker:9092", "relay")));
+        let settings =
+            RelaySettings::new("a", ProducerSettings::new(ClientSettings::new("broker:9092", "relay")));
         assert!(settings.check().is_ok());
         type Break = fn(&mut RelaySettings);
         let cases: [Break; 8] = [

@@ -142,7 +142,10 @@ impl Groups {
         }
         let stops = others
             .iter()
-            .flat_map(|group| std::iter::once(&group.position.at).chain(group.position.partial.iter().map(|partial| &partial.end)))
+            .flat_map(|group| {
+                std::iter::once(&group.position.at)
+                    .chain(group.position.partial.iter().map(|partial| &partial.end))
+            })
             .filter(|stop| stop.order(&hindmost.position.at) == Ordering::Greater);
         stops.fold(next, |end, stop| if stop.order(&end) == Ordering::Less { Arc::clone(stop) } else { end })
     }
@@ -256,7 +259,8 @@ mod tests {
 
     impl Server {
         fn pick(&self, index: prop::sample::Index) -> Option<u64> {
-            (!self.running.is_empty()).then(|| *self.running.keys().nth(index.index(self.running.len())).unwrap())
+            (!self.running.is_empty())
+                .then(|| *self.running.keys().nth(index.index(self.running.len())).unwrap())
         }
 
         fn take(&mut self, step: &Step) {

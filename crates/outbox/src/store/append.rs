@@ -75,7 +75,10 @@ const INSERT: &str = "
      cross join history h
      order by e.place";
 
-pub(crate) async fn insert_events(tx: &mut PgConnection, columns: EventColumns<'_>) -> Result<(), sqlx::Error> {
+pub(crate) async fn insert_events(
+    tx: &mut PgConnection,
+    columns: EventColumns<'_>,
+) -> Result<(), sqlx::Error> {
     let events = columns.shards.len();
     let done = sqlx::query(INSERT)
         .bind(columns.shards)

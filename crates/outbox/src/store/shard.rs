@@ -78,7 +78,10 @@ pub(crate) async fn renew_leases(
 }
 
 /// Gives the shards back, so that the next owner need not wait for the leases to run out.
-pub(crate) async fn release_shards(connection: &mut PgConnection, owned: &Epochs) -> Result<u64, sqlx::Error> {
+pub(crate) async fn release_shards(
+    connection: &mut PgConnection,
+    owned: &Epochs,
+) -> Result<u64, sqlx::Error> {
     let done = sqlx::query(
         "update outbox.shard s
             set lease_until = clock_timestamp()

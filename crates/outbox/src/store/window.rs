@@ -20,7 +20,10 @@ pub(crate) struct NextEnd {
 /// The first tick after `position`, else a snapshot taken now.
 ///
 /// Whatever is visible in either is visible to every statement that starts later.
-pub(crate) async fn load_next_end(connection: &mut PgConnection, position: &str) -> Result<NextEnd, sqlx::Error> {
+pub(crate) async fn load_next_end(
+    connection: &mut PgConnection,
+    position: &str,
+) -> Result<NextEnd, sqlx::Error> {
     sqlx::query_as(
         "select coalesce(tick.snapshot, pg_current_snapshot())::text as snapshot,
                 coalesce(extract(epoch from clock_timestamp() - tick.taken_at), 0)::float8 as age_seconds,
@@ -137,8 +140,12 @@ impl<'r> StoredEvent<'r> {
 /// Settings of a connection that reads windows. Plans must not depend on statistics, because a table that was just
 /// filled has none. Workers would compete with the relay and the broker for the same cores. The window of a busy second
 /// is sorted in memory.
-const READER_OPTIONS: [(&str, &str); 4] =
-    [("enable_seqscan", "off"), ("jit", "off"), ("max_parallel_workers_per_gather", "0"), ("work_mem", "64MB")];
+const READER_OPTIONS: [(&str, &str); 4] = [
+    ("enable_seqscan", "off"),
+    ("jit", "off"),
+    ("max_parallel_workers_per_gather", "0"),
+    ("work_mem", "64MB"),
+];
 
 /// A connection for reading windows.
 pub(crate) async fn connect_reader(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {

@@ -35,7 +35,10 @@ async fn an_event_over_the_size_limit_is_refused() -> Result<()> {
     let mut tx = connection.begin().await?;
     let event = fixture.event("1", &"x".repeat(900 * 1024));
     let refused = outbox::append(&mut tx, &[event], &AppendLimits::default()).await;
-    assert!(matches!(refused, Err(AppendError::Refused { reason: BadEvent::TooLarge { .. }, .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(AppendError::Refused { reason: BadEvent::TooLarge { .. }, .. })),
+        "{refused:?}"
+    );
     drop(tx);
     fixture.remove().await
 }
@@ -75,8 +78,9 @@ async fn ids_follow_the_order_of_the_slice() -> Result<()> {
     let mut connection = fixture.database.connect().await?;
     let events = fixture.events(500, 500);
     fixture.append(&mut connection, &events).await?;
-    let stored: Vec<uuid::Uuid> =
-        sqlx::query_scalar("select event_id from outbox.event order by id").fetch_all(&mut connection).await?;
+    let stored: Vec<uuid::Uuid> = sqlx::query_scalar("select event_id from outbox.event order by id")
+        .fetch_all(&mut connection)
+        .await?;
     assert_eq!(stored, events.iter().map(|event| event.event_id).collect::<Vec<_>>());
     fixture.remove().await
 }

@@ -20,7 +20,9 @@ async fn a_record_carries_key_payload_and_description() -> Result<()> {
     let relay = fixture.relay("a");
     let found = fixture.found_at_least(2).await?;
     let (system, timeline): (i64, i32) =
-        sqlx::query_as("select system_identifier, timeline from outbox.event limit 1").fetch_one(&mut connection).await?;
+        sqlx::query_as("select system_identifier, timeline from outbox.event limit 1")
+            .fetch_one(&mut connection)
+            .await?;
     let record = &found[0];
     assert_eq!((record.key.as_str(), record.payload.as_deref()), ("상품-7", Some(r#"{"a":1}"#)));
     let id = event.event_id.to_string();

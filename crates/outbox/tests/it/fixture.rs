@@ -172,7 +172,9 @@ impl RunningRelay {
     /// Waits until it has ended by itself.
     pub(crate) async fn ended(&mut self) -> Result<()> {
         match self.task.take() {
-            Some(task) => Ok(tokio::time::timeout(PATIENCE, task).await.context("the relay does not end")???),
+            Some(task) => {
+                Ok(tokio::time::timeout(PATIENCE, task).await.context("the relay does not end")???)
+            }
             None => bail!("it has ended already"),
         }
     }
@@ -232,7 +234,11 @@ fn read_message(message: &impl Message) -> Result<Found> {
     if let Some(list) = message.headers() {
         for header in list.iter() {
             let value = std::str::from_utf8(header.value.unwrap_or_default())?;
-            anyhow::ensure!(headers.insert(header.key.to_owned(), value.to_owned()).is_none(), "{} twice", header.key);
+            anyhow::ensure!(
+                headers.insert(header.key.to_owned(), value.to_owned()).is_none(),
+                "{} twice",
+                header.key
+            );
         }
     }
     Ok(Found {

@@ -57,19 +57,29 @@ async fn write(fixture: &Fixture, connection: &mut PgConnection, dice: &mut Dice
     let changes = raise(&mut savepoint, key).await?;
     append_change(fixture, &mut savepoint, key, &changes.to_string()).await?;
     savepoint.commit().await?;
-    if dice.roll(20) == 0 { tx.rollback().await? } else { tx.commit().await? }
+    if dice.roll(20) == 0 {
+        tx.rollback().await?
+    } else {
+        tx.commit().await?
+    }
     Ok(())
 }
 
 async fn raise(connection: &mut PgConnection, key: u64) -> Result<i64> {
-    let raised = sqlx::query_scalar("update counter set changes = changes + 1 where key = $1 returning changes")
-        .bind(i64::try_from(key)?)
-        .fetch_one(connection)
-        .await?;
+    let raised =
+        sqlx::query_scalar("update counter set changes = changes + 1 where key = $1 returning changes")
+            .bind(i64::try_from(key)?)
+            .fetch_one(connection)
+            .await?;
     Ok(raised)
 }
 
-async fn append_change(fixture: &Fixture, connection: &mut PgConnection, key: u64, change: &str) -> Result<()> {
+async fn append_change(
+    fixture: &Fixture,
+    connection: &mut PgConnection,
+    key: u64,
+    change: &str,
+) -> Result<()> {
     let event = fixture.event(&key.to_string(), change);
     Ok(outbox::append(connection, &[event], &AppendLimits::default()).await?)
 }
@@ -145,7 +155,8 @@ async fn a_backlog_that_was_written_without_a_relay_is_read_tick_by_tick() -> Re
     stop.cancel();
     ticker.await?;
     let mut connection = fixture.database.connect().await?;
-    let ticks: i64 = sqlx::query_scalar("select count(*) from outbox.tick").fetch_one(&mut connection).await?;
+    let ticks: i64 =
+        sqlx::query_scalar("select count(*) from outbox.tick").fetch_one(&mut connection).await?;
     assert!(ticks > 5, "{ticks} ticks");
     let relay = fixture.relay("a");
     fixture.settled().await?;

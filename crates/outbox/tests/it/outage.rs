@@ -59,15 +59,14 @@ async fn events_wait_out_a_broker_outage_in_order_without_holding_the_database()
         fixture.append(&mut connection, chunk).await?;
     }
     let status = &relay.status;
-    eventually("as much is in flight as may be", async || Ok((status.in_flight() >= 900).then_some(()))).await?;
+    eventually("as much is in flight as may be", async || Ok((status.in_flight() >= 900).then_some(())))
+        .await?;
     eventually("no statement of the relay stays open", async || {
         Ok((open_window_statements(&mut connection).await? == 0).then_some(()))
     })
     .await?;
-    eventually("the lag shows", async || {
-        Ok(status.lag().filter(|lag| *lag > Duration::from_secs(2)))
-    })
-    .await?;
+    eventually("the lag shows", async || Ok(status.lag().filter(|lag| *lag > Duration::from_secs(2))))
+        .await?;
     assert_eq!(fixture.found().await?.len(), 10);
     assert!(status.in_flight() <= 1_000);
 
@@ -76,7 +75,9 @@ async fn events_wait_out_a_broker_outage_in_order_without_holding_the_database()
     let found = fixture.found().await?;
     assert_eq!(found.len(), 20_010, "an outage alone makes no resend");
     let records: Vec<_> = without_resends(&found)?;
-    ensure_ordered(&records.into_iter().filter(|record| record.headers.contains_key("fill")).collect::<Vec<_>>())?;
+    ensure_ordered(
+        &records.into_iter().filter(|record| record.headers.contains_key("fill")).collect::<Vec<_>>(),
+    )?;
     relay.stop().await?;
     fixture.remove().await
 }
@@ -120,7 +121,8 @@ async fn a_relay_that_cannot_reach_the_database_gives_up_its_shards_to_another()
     fixture.append(&mut connection, &fixture.events(10, 5)).await?;
     fixture.settled().await?;
     proxy.set(Line::Up);
-    let standing_by = async || Ok((frozen.status.is_connected() && frozen.status.shards() == 0).then_some(()));
+    let standing_by =
+        async || Ok((frozen.status.is_connected() && frozen.status.shards() == 0).then_some(()));
     eventually_within(Duration::from_secs(90), "the thawed one stands by", standing_by).await?;
     let owners: Vec<String> =
         sqlx::query_scalar("select distinct owner from outbox.shard").fetch_all(&mut connection).await?;
@@ -145,7 +147,8 @@ async fn a_record_that_the_broker_refuses_is_overtaken_by_no_other_of_its_key() 
     eventually("the refusal shows", async || Ok(relay.status.failure())).await?;
     // Some more rounds of sending it again.
     let refused = async || {
-        let owned: i64 = sqlx::query_scalar("select max(epoch) from outbox.shard").fetch_one(&mut connection).await?;
+        let owned: i64 =
+            sqlx::query_scalar("select max(epoch) from outbox.shard").fetch_one(&mut connection).await?;
         Ok((owned >= 4).then_some(()))
     };
     eventually("the relay begins again and again", refused).await?;

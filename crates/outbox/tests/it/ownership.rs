@@ -99,8 +99,9 @@ async fn shards_that_become_free_are_claimed_and_caught_up() -> Result<()> {
         .await?;
     fixture.settled().await?;
     eventually("all shards stand at one position", async || {
-        let positions: i64 =
-            sqlx::query_scalar("select count(distinct position::text) from outbox.shard").fetch_one(&mut connection).await?;
+        let positions: i64 = sqlx::query_scalar("select count(distinct position::text) from outbox.shard")
+            .fetch_one(&mut connection)
+            .await?;
         Ok((positions == 1 && relay.status.shards() == 16).then_some(()))
     })
     .await?;

@@ -82,7 +82,12 @@ impl Names {
     }
 }
 
-async fn forward(client: TcpStream, target: SocketAddr, names: &Names, mut line: watch::Receiver<Line>) -> Result<()> {
+async fn forward(
+    client: TcpStream,
+    target: SocketAddr,
+    names: &Names,
+    mut line: watch::Receiver<Line>,
+) -> Result<()> {
     let server = TcpStream::connect(target).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;

@@ -32,10 +32,21 @@ async fn a_relay_killed_before_its_position_is_written_sends_again_with_the_same
     assert!(found.len() >= 22_000, "{} records", found.len());
     let records = without_resends(&found)?;
     let ids: BTreeSet<&str> = records.iter().map(|record| record.header("ce_id")).collect::<Result<_>>()?;
-    assert_eq!(ids, events.iter().map(|event| event.event_id.to_string()).collect::<Vec<_>>().iter().map(String::as_str).collect());
+    assert_eq!(
+        ids,
+        events
+            .iter()
+            .map(|event| event.event_id.to_string())
+            .collect::<Vec<_>>()
+            .iter()
+            .map(String::as_str)
+            .collect()
+    );
     ensure_ordered(&records)?;
-    let sequences: BTreeSet<(i64, &str)> =
-        found.iter().map(|record| Ok((record.sequence()?, record.header("ce_id")?))).collect::<Result<_>>()?;
+    let sequences: BTreeSet<(i64, &str)> = found
+        .iter()
+        .map(|record| Ok((record.sequence()?, record.header("ce_id")?)))
+        .collect::<Result<_>>()?;
     assert_eq!(sequences.len(), 20_000, "an event keeps its sequence over every resend");
     relay.stop().await?;
     fixture.remove().await
@@ -56,8 +67,9 @@ async fn a_giant_window_goes_on_in_the_middle_after_a_crash() -> Result<()> {
     settings.position_interval = Duration::ZERO;
     let relay = fixture.relay_with(settings);
     eventually("the position is inside the window", async || {
-        let last: Option<i64> =
-            sqlx::query_scalar("select min(window_last_id) from outbox.shard").fetch_one(&mut connection).await?;
+        let last: Option<i64> = sqlx::query_scalar("select min(window_last_id) from outbox.shard")
+            .fetch_one(&mut connection)
+            .await?;
         Ok(last.filter(|last| *last > 1_000))
     })
     .await?;
@@ -92,9 +104,10 @@ async fn a_relay_that_is_asked_to_stop_writes_its_position_and_gives_the_shards_
     assert_eq!(fixture.backlog(&mut connection).await?.rows, 500);
     relay.stop().await?;
     assert_eq!(fixture.backlog(&mut connection).await?.rows, 0);
-    let held: i64 = sqlx::query_scalar("select count(*) from outbox.shard where lease_until > clock_timestamp()")
-        .fetch_one(&mut connection)
-        .await?;
+    let held: i64 =
+        sqlx::query_scalar("select count(*) from outbox.shard where lease_until > clock_timestamp()")
+            .fetch_one(&mut connection)
+            .await?;
     assert_eq!(held, 0);
     // Another owner need not wait for the lease of 10 s.
     let other = fixture.relay("b");

@@ -16,7 +16,8 @@ async fn many_tickers_take_about_one_tick_in_an_interval() -> Result<()> {
         .map(|_| tokio::spawn(outbox::ticker::run(settings, fixture.database.options(), stop.clone())))
         .collect();
     eventually("three ticks are taken", async || {
-        let ticks: i64 = sqlx::query_scalar("select count(*) from outbox.tick").fetch_one(&mut connection).await?;
+        let ticks: i64 =
+            sqlx::query_scalar("select count(*) from outbox.tick").fetch_one(&mut connection).await?;
         Ok((ticks >= 3).then_some(()))
     })
     .await?;
@@ -46,7 +47,8 @@ async fn ticks_behind_every_position_are_pruned() -> Result<()> {
     settings.lease = std::time::Duration::from_millis(600);
     let relay = fixture.relay_with(settings);
     eventually("only the last tick is left", async || {
-        let ticks: i64 = sqlx::query_scalar("select count(*) from outbox.tick").fetch_one(&mut connection).await?;
+        let ticks: i64 =
+            sqlx::query_scalar("select count(*) from outbox.tick").fetch_one(&mut connection).await?;
         Ok((ticks == 1).then_some(()))
     })
     .await?;

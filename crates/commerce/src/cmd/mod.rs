@@ -1,0 +1,8 @@
+//! One file for each subcommand.
+
+pub(crate) mod config;
+pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod migrate;
+pub(crate) mod replay;
+pub(crate) mod verify;

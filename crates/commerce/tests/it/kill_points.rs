@@ -1,0 +1,94 @@
+//! `kill -9` of the real processes at every named point: nothing lost, nothing double, sold out is shown.
+
+use std::os::unix::process::ExitStatusExt;
+
+use anyhow::{Result, ensure};
+use reqwest::Method;
+use testkit::eventually;
+
+use crate::harness::{Role, Shop};
+
+/// SIGKILL.
+const KILLED: i32 = 9;
+/// Where a relay can be killed.
+const RELAY_POINTS: [&str; 3] = ["relay.before_publish", "relay.after_ack_before_position", "relay.after_position"];
+/// Where a streamer can be killed.
+const STREAMER_POINTS: [&str; 4] =
+    ["inbox.after_fence", "inbox.before_commit", "inbox.after_commit", "inbox.after_invalidation"];
+
+/// A role that is killed at a point while it works.
+fn killed_at(shop: &Shop, role: &'static str, point: &str) -> Result<Role> {
+    shop.spawn_with(role, &[("FAILPOINTS", &format!("{point}=return"))])
+}
+
+async fn await_kill(mut role: Role, point: &str) -> Result<()> {
+    let status = role.ended().await?;
+    ensure!(status.signal() == Some(KILLED), "at {point} the process ended with {status}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_relay_killed_at_any_point_loses_nothing_and_doubles_nothing() -> Result<()> {
+    let shop = Shop::open().await?;
+    let _api = shop.start("api").await?;
+    let _streamer = shop.start("streamer").await?;
+    let product = shop.product("relay-kill", 1_000).await?;
+    for point in RELAY_POINTS {
+        let relay = killed_at(&shop, "relay", point)?;
+        let (status, answer) = shop.order(product, 3).await?;
+        ensure!(status < 300, "{answer}");
+        await_kill(relay, point).await?;
+    }
+    let _relay = shop.start("relay").await?;
+    shop.shows(product, 0, 9).await?;
+    shop.verify()
+}
+
+#[tokio::test]
+async fn a_streamer_killed_at_any_point_counts_each_event_once() -> Result<()> {
+    let shop = Shop::open().await?;
+    let _api = shop.start("api").await?;
+    let _relay = shop.start("relay").await?;
+    let product = shop.product("streamer-kill", 1_000).await?;
+    for point in STREAMER_POINTS {
+        let streamer = killed_at(&shop, "streamer", point)?;
+        let (status, answer) = shop.order(product, 2).await?;
+        ensure!(status < 300, "{answer}");
+        shop.succeed(Method::POST, &format!("/api/v1/like/products/{product}"), None).await?;
+        await_kill(streamer, point).await?;
+        shop.succeed(Method::DELETE, &format!("/api/v1/like/products/{product}"), None).await?;
+    }
+    let _streamer = shop.start("streamer").await?;
+    shop.shows(product, 0, 8).await?;
+    shop.verify()
+}
+
+#[tokio::test]
+async fn sold_out_is_shown_although_the_streamer_died_before_the_invalidation() -> Result<()> {
+    let shop = Shop::open().await?;
+    let _api = shop.start("api").await?;
+    let _relay = shop.start("relay").await?;
+    let product = shop.product("last-one", 1).await?;
+    let page = format!("/api/v1/products/{product}");
+    // The card is in the cache now, and says that there is one left.
+    let shown = shop.succeed(Method::GET, &page, None).await?;
+    ensure!(shown["soldOut"] == false, "{shown}");
+    let streamer = shop.spawn_with(
+        "streamer",
+        &[("FAILPOINTS", "inbox.after_commit=return"), ("COMMERCE_STREAMER_CONSUMERS", r#"["product-stock"]"#)],
+    )?;
+    let (status, answer) = shop.order(product, 1).await?;
+    ensure!(status < 300, "{answer}");
+    await_kill(streamer, "inbox.after_commit").await?;
+    let owed: i64 = sqlx::query_scalar("select count(*) from metrics.cache_intent")
+        .fetch_one(&mut shop.connect().await?)
+        .await?;
+    ensure!(owed == 1, "{owed} invalidations are owed");
+    let _streamer = shop.start("streamer").await?;
+    eventually("the product page says sold out", async || {
+        let shown = shop.succeed(Method::GET, &page, None).await?;
+        Ok((shown["soldOut"] == true).then_some(()))
+    })
+    .await?;
+    shop.verify()
+}

@@ -1,0 +1,6 @@
+//! The roles as real processes: killed at named points, asked to stop, given bad settings.
+
+mod cli;
+mod harness;
+mod kill_points;
+mod shutdown;

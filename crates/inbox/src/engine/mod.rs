@@ -1,0 +1,16 @@
+//! From records to committed effects.
+//!
+//! Pure: `identity`, `plan`, `claims`, `span`, `failure`. With I/O: `session` (one worker's database connection),
+//! `transaction` (one batch), `work` (a batch to its end), `loader` (where partitions begin), `conductor` (the loop that
+//! owns every partition's state).
+
+pub(crate) mod claims;
+pub(crate) mod conductor;
+pub(crate) mod failure;
+pub(crate) mod identity;
+pub(crate) mod loader;
+pub(crate) mod plan;
+pub(crate) mod session;
+pub(crate) mod span;
+pub(crate) mod transaction;
+pub(crate) mod work;

@@ -1,0 +1,89 @@
+//! One worker's connection to the database, and what it has learnt from it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _};
+
+use super::failure::Failure;
+use crate::store::source::{find_source, insert_source};
+
+/// How long a connection attempt may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Lives as long as its worker; connects when needed.
+pub(crate) struct Session {
+    options: PgConnectOptions,
+    connection: Option<PgConnection>,
+    sources: HashMap<String, i16>,
+}
+
+impl Session {
+    pub(crate) fn new(options: &PgConnectOptions) -> Self {
+        Self { options: session_options(options), connection: None, sources: HashMap::new() }
+    }
+
+    /// The connection, opened if there is none.
+    pub(crate) async fn connection(&mut self) -> Result<&mut PgConnection, Failure> {
+        if self.connection.is_none() {
+            self.connection = Some(connect(&self.options).await.map_err(connecting)?);
+        }
+        self.connection.as_mut().ok_or_else(|| connecting(sqlx::Error::PoolClosed))
+    }
+
+    /// Closes the connection, in whatever state it is. What was learnt may come from another server's past.
+    pub(crate) fn disconnect(&mut self) {
+        self.connection = None;
+        self.sources.clear();
+    }
+
+    /// The number of each source; `None` for those that are one too many.
+    pub(crate) async fn intern(
+        &mut self,
+        sources: &[String],
+        sources_max: u32,
+    ) -> Result<Vec<Option<i16>>, Failure> {
+        let mut numbers = Vec::with_capacity(sources.len());
+        for source in sources {
+            let number = match self.sources.get(source) {
+                Some(number) => Some(*number),
+                None => self.learn(source, sources_max).await?,
+            };
+            numbers.push(number);
+        }
+        Ok(numbers)
+    }
+
+    /// Outside of the batch's transaction: a source that is added stays, whatever becomes of the batch.
+    async fn learn(&mut self, source: &str, sources_max: u32) -> Result<Option<i16>, Failure> {
+        let interning = |error| Failure::Engine { doing: "interning a source", source: error };
+        let connection = self.connection().await?;
+        let mut number = find_source(connection, source).await.map_err(interning)?;
+        if number.is_none() {
+            insert_source(connection, source, i64::from(sources_max)).await.map_err(interning)?;
+            number = find_source(connection, source).await.map_err(interning)?;
+        }
+        if let Some(number) = number {
+            self.sources.insert(source.to_owned(), number);
+        }
+        Ok(number)
+    }
+}
+
+fn connecting(source: sqlx::Error) -> Failure {
+    Failure::Engine { doing: "connecting", source }
+}
+
+/// Connects, within a limit.
+pub(crate) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(options)).await {
+        Ok(connected) => connected,
+        Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+    }
+}
+
+/// Plans are made for the arrays at hand: one that was made while the tables were empty would read them whole later.
+pub(crate) fn session_options(options: &PgConnectOptions) -> PgConnectOptions {
+    options.clone().disable_statement_logging().options([("plan_cache_mode", "force_custom_plan")])
+}

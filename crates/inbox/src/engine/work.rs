@@ -1,0 +1,277 @@
+//! A batch to its end: decoded, written span by span, its failures judged.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use kafka_client::{RecordBatch, TopicPartition};
+
+use super::failure::{Disposition, Failure, chain, disposition};
+use super::plan::{Fate, Identity, Plan, Rejection};
+use super::session::Session;
+use super::span::{Isolation, Span};
+use super::transaction::{Attempt, Ended};
+use crate::kill::kill_point;
+use crate::metrics;
+use crate::projection::Projection;
+use crate::settings::ConsumerSettings;
+
+/// Records decoded before other tasks of the thread have their turn.
+const DECODE_RECORDS: usize = 256;
+/// How long a projection may take after a commit before its partition goes on.
+const COMMITTED_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What all workers of a streamer have in common.
+pub(crate) struct Shared<P> {
+    pub(crate) settings: ConsumerSettings,
+    pub(crate) projection: Arc<P>,
+}
+
+impl<P> Shared<P> {
+    /// The topic's name without the prefix of the environment.
+    pub(crate) fn short_topic<'a>(&self, topic: &'a str) -> &'a str {
+        topic.strip_prefix(self.settings.topic_prefix.as_str()).unwrap_or(topic)
+    }
+}
+
+/// A batch and how far it is.
+pub(crate) struct Job<E> {
+    pub(crate) origin: TopicPartition,
+    pub(crate) generation: u64,
+    pub(crate) attempts: u32,
+    group: i16,
+    plan: Plan<E>,
+    is_decoded: bool,
+    /// What is left to do; the next one last.
+    spans: Vec<Span>,
+    /// The span whose commit was not answered, and its new records.
+    in_doubt: Option<(Span, Vec<usize>)>,
+}
+
+/// What a worker did with a job.
+pub(crate) enum Verdict {
+    /// Everything is committed; reading goes on at this offset.
+    Done { next: i64 },
+    /// Another owner moved the offset to here.
+    Fenced { stored: i64 },
+    /// Something that passes.
+    Retry(String),
+    /// The partition must stop.
+    Halt,
+}
+
+impl<E: Send + Sync + 'static> Job<E> {
+    /// `expected` is the stored offset. Answers nothing for a batch without records.
+    pub(crate) fn new(batch: RecordBatch, group: i16, expected: i64) -> Option<Self> {
+        let last = batch.get(batch.len().checked_sub(1)?)?.offset;
+        let span = Span { records: 0..batch.len(), expected, next: last + 1 };
+        Some(Self {
+            origin: batch.origin.clone(),
+            generation: batch.generation,
+            attempts: 0,
+            group,
+            plan: Plan::new(batch),
+            is_decoded: false,
+            spans: vec![span],
+            in_doubt: None,
+        })
+    }
+
+    /// Works until the batch is done or something is in the way.
+    pub(crate) async fn work<P: Projection<Event = E>>(
+        &mut self,
+        session: &mut Session,
+        shared: &Shared<P>,
+    ) -> Verdict {
+        self.decode(shared).await;
+        let mut next = None;
+        loop {
+            let Some(span) = self.spans.last().cloned() else {
+                return next.map_or(Verdict::Halt, |next| Verdict::Done { next });
+            };
+            match self.commit(session, shared, &span).await {
+                Ok(Ended::Committed(_) | Ended::HadCommitted) => {
+                    next = Some(span.next);
+                    self.spans.pop();
+                    self.in_doubt = None;
+                }
+                Ok(Ended::Fenced { stored }) => return Verdict::Fenced { stored },
+                Err(failure) => {
+                    let disposition = disposition(&failure.source);
+                    let is_rolled_back = matches!(
+                        (&failure.source, disposition),
+                        (Failure::Apply(_), Disposition::DeadLetter(_))
+                    );
+                    if !is_rolled_back {
+                        // Mid-statement, mid-transaction or dead: a new connection is cheaper than to be sure.
+                        session.disconnect();
+                    }
+                    match disposition {
+                        Disposition::Retry => return Verdict::Retry(chain(&failure.source)),
+                        Disposition::Halt => return Verdict::Halt,
+                        Disposition::DeadLetter(reason) => {
+                            if let Err(text) = self.isolate(&span, &failure, reason, shared) {
+                                return Verdict::Retry(text);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn decode<P: Projection<Event = E>>(&mut self, shared: &Shared<P>) {
+        if self.is_decoded {
+            return;
+        }
+        let topic = shared.short_topic(&self.origin.topic);
+        while self.plan.decode(&*shared.projection, topic, DECODE_RECORDS) {
+            tokio::task::yield_now().await;
+        }
+        self.is_decoded = true;
+    }
+
+    /// One transaction, and what follows its commit.
+    async fn commit<P: Projection<Event = E>>(
+        &mut self,
+        session: &mut Session,
+        shared: &Shared<P>,
+        span: &Span,
+    ) -> Result<Ended, SpanFailure> {
+        let begun = Instant::now();
+        let sources = self.intern(session, shared).await.map_err(SpanFailure::before)?;
+        let connection = session.connection().await.map_err(SpanFailure::before)?;
+        let doubt = self.in_doubt.as_ref().filter(|(doubted, _)| doubted == span);
+        let mut attempt = Attempt {
+            plan: &mut self.plan,
+            span,
+            sources: &sources,
+            group: self.group,
+            is_in_doubt: doubt.is_some(),
+            fresh: Vec::new(),
+            applied: Vec::new(),
+        };
+        let limit = shared.settings.transaction_timeout;
+        let ended = match tokio::time::timeout(limit, attempt.run(connection, shared)).await {
+            Ok(ended) => ended,
+            Err(_) => Err(Failure::Timeout(limit)),
+        };
+        match &ended {
+            Ok(Ended::HadCommitted) => {
+                attempt.fresh = doubt.map(|(_, fresh)| fresh.clone()).unwrap_or_default();
+                attempt.take_events();
+            }
+            Ok(Ended::Committed(_)) => {}
+            Ok(Ended::Fenced { .. }) | Err(_) => attempt.restore(),
+        }
+        let (fresh, applied) = (attempt.fresh, attempt.applied);
+        match ended {
+            Ok(ended) => {
+                if !matches!(ended, Ended::Fenced { .. }) {
+                    self.note(shared, span, &ended, begun.elapsed());
+                    committed(&*shared.projection, &applied).await;
+                    kill_point("inbox.after_invalidation");
+                }
+                Ok(ended)
+            }
+            Err(source) => {
+                // A transaction that fell silent may have been in its commit.
+                if matches!(source, Failure::Commit(_) | Failure::Timeout(_)) && !fresh.is_empty() {
+                    self.in_doubt = Some((span.clone(), fresh.clone()));
+                }
+                Err(SpanFailure { source, fresh })
+            }
+        }
+    }
+
+    /// Numbers of the plan's sources; records of those that are one too many are rejected.
+    async fn intern<P: Projection<Event = E>>(
+        &mut self,
+        session: &mut Session,
+        shared: &Shared<P>,
+    ) -> Result<Vec<i16>, Failure> {
+        let numbers = session.intern(&self.plan.sources, shared.settings.sources_max).await?;
+        if numbers.iter().any(Option::is_none) {
+            for index in 0..self.plan.fates.len() {
+                if let Fate::Apply(Identity::Sequence { source, .. }) = self.plan.fates[index]
+                    && numbers[source].is_none()
+                {
+                    let error = format!("{} sources are known already", shared.settings.sources_max);
+                    self.plan.reject(index, Rejection::new("too_many_sources", error));
+                }
+            }
+        }
+        // No record refers to the number of a source that has none.
+        Ok(numbers.into_iter().map(|number| number.unwrap_or(i16::MIN)).collect())
+    }
+
+    /// Cuts the span, or sets its only new event aside.
+    fn isolate<P>(
+        &mut self,
+        span: &Span,
+        failure: &SpanFailure,
+        reason: &'static str,
+        shared: &Shared<P>,
+    ) -> Result<(), String> {
+        let batch = &self.plan.batch;
+        let offset_of = |index: usize| batch.get(index).map_or(span.next, |record| record.offset);
+        match span.isolate(&failure.fresh, offset_of) {
+            Isolation::Halves(first, second) => {
+                metrics::bisected(&shared.settings.kafka.group);
+                self.spans.pop();
+                self.spans.extend([second, first]);
+            }
+            Isolation::Culprit(index) => {
+                let offset = offset_of(index);
+                let error = chain(&failure.source);
+                tracing::warn!(partition = %self.origin, offset, reason, error, "event is set aside");
+                self.plan.reject(index, Rejection::new(reason, error));
+            }
+            Isolation::Nobody => return Err(chain(&failure.source)),
+        }
+        Ok(())
+    }
+
+    fn note<P>(&self, shared: &Shared<P>, span: &Span, ended: &Ended, time: Duration) {
+        let group = &shared.settings.kafka.group;
+        let mut letters = 0_usize;
+        for index in span.records.clone() {
+            if let Fate::Reject(rejection) = &self.plan.fates[index] {
+                letters += 1;
+                metrics::dead_lettered(group, rejection.reason);
+            }
+        }
+        if letters > 0 {
+            tracing::warn!(partition = %self.origin, letters, "records became dead letters");
+        }
+        if let Ended::Committed(advance) = ended {
+            metrics::committed(group, advance, span.records.len(), time);
+        }
+    }
+}
+
+/// A failed transaction with its new records, if it came so far.
+struct SpanFailure {
+    source: Failure,
+    fresh: Vec<usize>,
+}
+
+impl SpanFailure {
+    fn before(source: Failure) -> Self {
+        Self { source, fresh: Vec::new() }
+    }
+}
+
+/// Nothing that goes wrong here may touch what is committed.
+async fn committed<P: Projection>(projection: &P, events: &[P::Event]) {
+    if events.is_empty() {
+        return;
+    }
+    let telling = AssertUnwindSafe(projection.committed(events)).catch_unwind();
+    match tokio::time::timeout(COMMITTED_TIMEOUT, telling).await {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) => tracing::error!("projection panicked after a commit"),
+        Err(_) => tracing::warn!("projection did not end its work after a commit in time"),
+    }
+}

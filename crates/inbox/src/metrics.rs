@@ -1,0 +1,119 @@
+//! The metrics of this crate: names, and where they are counted.
+
+use std::time::Duration;
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+
+use crate::store::progress::Advance;
+
+/// Transactions committed, by `group`.
+pub const BATCHES: &str = "commerce_inbox_batches_total";
+/// Records of a committed transaction, by `group`.
+pub const BATCH_RECORDS: &str = "commerce_inbox_batch_records";
+/// Time of a committed transaction, by `group`.
+pub const TRANSACTION_SECONDS: &str = "commerce_inbox_transaction_seconds";
+/// Events that had their effect, by `group`.
+pub const HANDLED: &str = "commerce_inbox_handled_total";
+/// Events that were handled before, by `group`.
+pub const DUPLICATES: &str = "commerce_inbox_duplicates_total";
+/// Records that became dead letters, by `group` and `reason`.
+pub const DEAD_LETTERS: &str = "commerce_inbox_dead_letters_total";
+/// Dead letters stored on their topic.
+pub const DEAD_LETTERS_PUBLISHED: &str = "commerce_inbox_dead_letters_published_total";
+/// Offsets that carried nothing for the group, by `group`.
+pub const SKIPPED: &str = "commerce_inbox_skipped_total";
+/// Transactions refused because another owner moved the offset, by `group`.
+pub const FENCE_ABORTS: &str = "commerce_inbox_fence_aborts_total";
+/// Batches that are tried again after a passing failure, by `group`.
+pub const RETRIES: &str = "commerce_inbox_retries_total";
+/// Transactions cut in two to find an event that the database refuses, by `group`.
+pub const BISECTIONS: &str = "commerce_inbox_bisections_total";
+/// Rebalances, by `group` and `change`: `assigned`, `revoked`, `lost`.
+pub const REBALANCES: &str = "commerce_inbox_rebalances_total";
+/// Offsets between the stored offset and the log's end, by `group`, `topic` and `partition`.
+pub const LAG: &str = "commerce_inbox_lag_records";
+/// Partitions that are stopped, by `group`.
+pub const STOPPED: &str = "commerce_inbox_stopped_partitions";
+
+/// Tells the recorder what each metric means. Repeating it is harmless.
+pub fn describe() {
+    describe_counter!(BATCHES, Unit::Count, "Transactions committed, by group");
+    describe_histogram!(BATCH_RECORDS, Unit::Count, "Records of a committed transaction, by group");
+    describe_histogram!(TRANSACTION_SECONDS, Unit::Seconds, "Time of a committed transaction, by group");
+    describe_counter!(HANDLED, Unit::Count, "Events that had their effect, by group");
+    describe_counter!(DUPLICATES, Unit::Count, "Events that were handled before, by group");
+    describe_counter!(DEAD_LETTERS, Unit::Count, "Records that became dead letters, by group and reason");
+    describe_counter!(DEAD_LETTERS_PUBLISHED, Unit::Count, "Dead letters stored on their topic");
+    describe_counter!(SKIPPED, Unit::Count, "Offsets that carried nothing for the group");
+    describe_counter!(
+        FENCE_ABORTS,
+        Unit::Count,
+        "Transactions refused because another owner moved the offset"
+    );
+    describe_counter!(RETRIES, Unit::Count, "Batches that are tried again after a passing failure");
+    describe_counter!(BISECTIONS, Unit::Count, "Transactions cut in two to find a refused event");
+    describe_counter!(REBALANCES, Unit::Count, "Rebalances, by group and change");
+    describe_gauge!(LAG, Unit::Count, "Offsets between the stored offset and the log's end");
+    describe_gauge!(STOPPED, Unit::Count, "Partitions that are stopped, by group");
+}
+
+/// How an assignment changed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Rebalanced {
+    Assigned,
+    Revoked,
+    Lost,
+}
+
+pub(crate) fn committed(group: &str, advance: &Advance, records: usize, time: Duration) {
+    let group = group.to_owned();
+    let count = |number: i64| u64::try_from(number).unwrap_or(0);
+    counter!(BATCHES, "group" => group.clone()).increment(1);
+    histogram!(BATCH_RECORDS, "group" => group.clone())
+        .record(f64::from(u32::try_from(records).unwrap_or(u32::MAX)));
+    histogram!(TRANSACTION_SECONDS, "group" => group.clone()).record(time.as_secs_f64());
+    counter!(HANDLED, "group" => group.clone()).increment(count(advance.handled));
+    counter!(DUPLICATES, "group" => group.clone()).increment(count(advance.duplicates));
+    counter!(SKIPPED, "group" => group).increment(count(advance.skipped));
+}
+
+pub(crate) fn dead_lettered(group: &str, reason: &'static str) {
+    counter!(DEAD_LETTERS, "group" => group.to_owned(), "reason" => reason).increment(1);
+}
+
+pub(crate) fn dead_letters_published(letters: usize) {
+    counter!(DEAD_LETTERS_PUBLISHED).increment(u64::try_from(letters).unwrap_or(u64::MAX));
+}
+
+pub(crate) fn fenced(group: &str) {
+    counter!(FENCE_ABORTS, "group" => group.to_owned()).increment(1);
+}
+
+pub(crate) fn retried(group: &str) {
+    counter!(RETRIES, "group" => group.to_owned()).increment(1);
+}
+
+pub(crate) fn bisected(group: &str) {
+    counter!(BISECTIONS, "group" => group.to_owned()).increment(1);
+}
+
+pub(crate) fn rebalanced(group: &str, change: Rebalanced) {
+    let change = match change {
+        Rebalanced::Assigned => "assigned",
+        Rebalanced::Revoked => "revoked",
+        Rebalanced::Lost => "lost",
+    };
+    counter!(REBALANCES, "group" => group.to_owned(), "change" => change).increment(1);
+}
+
+pub(crate) fn lag(group: &str, topic: &str, partition: i32, records: i64) {
+    let records = f64::from(u32::try_from(records).unwrap_or(u32::MAX));
+    let labels =
+        [("group", group.to_owned()), ("topic", topic.to_owned()), ("partition", partition.to_string())];
+    gauge!(LAG, &labels).set(records);
+}
+
+pub(crate) fn stopped(group: &str, partitions: usize) {
+    gauge!(STOPPED, "group" => group.to_owned())
+        .set(f64::from(u32::try_from(partitions).unwrap_or(u32::MAX)));
+}

@@ -1,0 +1,81 @@
+//! What a consumer of the inbox is told.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// Group, topics, limits. Names are full: with the prefix of the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerSettings {
+    /// Group, topics, and what is fetched ahead.
+    pub kafka: kafka_client::ConsumerSettings,
+    /// Taken off topics before the projection sees them.
+    pub topic_prefix: String,
+    /// Who this process is, in `inbox.progress`.
+    pub owner: String,
+    /// Batches that are decoded and written at the same time; each has a database connection.
+    pub workers: usize,
+    /// Most producers (`ce_source`) whose events are remembered as bits; events of further ones become dead letters.
+    pub sources_max: u32,
+    /// How long a batch may go on when its partition is taken away.
+    pub revoke_grace: Duration,
+    /// How long batches may go on when the process ends.
+    pub shutdown_grace: Duration,
+    /// Limit of one transaction.
+    pub transaction_timeout: Duration,
+    /// Not ready when a partition has lag and has not moved for so long.
+    pub stall_after: Duration,
+}
+
+impl ConsumerSettings {
+    /// Two workers, 1,000 sources, 5 s of grace, not ready after 30 s.
+    #[must_use]
+    pub fn new(kafka: kafka_client::ConsumerSettings, topic_prefix: impl Into<String>) -> Self {
+        let owner = kafka.client.client_id.clone();
+        Self {
+            kafka,
+            topic_prefix: topic_prefix.into(),
+            owner,
+            workers: 2,
+            sources_max: 1_000,
+            revoke_grace: Duration::from_secs(5),
+            shutdown_grace: Duration::from_secs(5),
+            transaction_timeout: Duration::from_secs(60),
+            stall_after: Duration::from_secs(30),
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), SettingsError> {
+        let refuse = |name, rule| Err(SettingsError { name, rule });
+        if self.workers == 0 || self.workers > 64 {
+            return refuse("workers", "must be 1 to 64");
+        }
+        if self.kafka.batch_records_max == 0 || self.kafka.batch_records_max > 100_000 {
+            return refuse("batch_records_max", "must be 1 to 100000");
+        }
+        if self.kafka.batch_bytes_max == 0 || self.kafka.buffer_bytes_max < self.kafka.batch_bytes_max {
+            return refuse("buffer_bytes_max", "must be at least batch_bytes_max, which must not be 0");
+        }
+        if self.kafka.group.is_empty() || self.kafka.topics.is_empty() {
+            return refuse("group and topics", "must not be empty");
+        }
+        if self.sources_max == 0 || self.sources_max > 30_000 {
+            return refuse("sources_max", "must be 1 to 30000");
+        }
+        // A rebalance of the group waits for 60 s at most.
+        if self.revoke_grace > Duration::from_secs(45) {
+            return refuse("revoke_grace", "must be at most 45 s");
+        }
+        Ok(())
+    }
+}
+
+/// A setting out of its range.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("consumer setting {name} {rule}")]
+pub struct SettingsError {
+    /// The setting.
+    pub name: &'static str,
+    /// What it must be.
+    pub rule: &'static str,
+}

@@ -1,0 +1,306 @@
+//! What a streamer tells about itself while it runs.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use kafka_client::TopicPartition;
+use thiserror::Error;
+
+use crate::metrics;
+
+/// The poll thread is taken for dead after so long without a sign of life.
+const TICK_AGE_MAX: Duration = Duration::from_secs(30);
+/// Not ready after so long outside of the group.
+const MEMBER_AGE_MAX: Duration = Duration::from_secs(30);
+
+/// Why a partition is not read any more. Nothing is skipped: somebody has to decide.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum StopReason {
+    /// Retention took records that were not handled.
+    #[error(
+        "stored offset {stored} is below the log's start {low}: records were deleted before they were handled"
+    )]
+    BelowLogStart {
+        /// Where reading should go on.
+        stored: i64,
+        /// The first offset that is left.
+        low: i64,
+    },
+    /// The topic was deleted and created again, or its end was lost.
+    #[error("stored offset {stored} is beyond the log's end {high}: the topic is not the one that was read")]
+    BeyondLogEnd {
+        /// Where reading should go on.
+        stored: i64,
+        /// One past the last offset.
+        high: i64,
+    },
+    /// The broker refused the offset while reading.
+    #[error("log does not have offset {0}")]
+    OutOfRange(i64),
+    /// The partition's row was deleted.
+    #[error("partition has no row in inbox.progress any more")]
+    NoProgress,
+    /// A new partition without a leader: its log start is not known yet. It is asked for again.
+    #[error("log start is not known: the partition has no leader")]
+    LogUnknown,
+}
+
+/// One assigned partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionStatus {
+    /// Which one.
+    pub origin: TopicPartition,
+    /// The stored offset.
+    pub next_offset: i64,
+    /// Offsets up to the log's end; `None` until the end is known.
+    pub lag: Option<i64>,
+    /// Why it is not read.
+    pub stopped: Option<StopReason>,
+    /// Why its batch is tried again.
+    pub retrying: Option<String>,
+    /// How long it has had lag without moving.
+    pub waiting: Option<Duration>,
+}
+
+#[derive(Debug)]
+struct Partition {
+    next_offset: i64,
+    end: Option<i64>,
+    is_at_end: bool,
+    stopped: Option<StopReason>,
+    retrying: Option<String>,
+    waiting_since: Option<Instant>,
+}
+
+impl Partition {
+    fn lag(&self) -> Option<i64> {
+        // Control records at the log's end are never handed over.
+        if self.is_at_end { Some(0) } else { self.end.map(|end| (end - self.next_offset).max(0)) }
+    }
+
+    /// Starts or ends the clock of standing still.
+    fn judge(&mut self, has_moved: bool) {
+        if self.lag().is_none_or(|lag| lag == 0) {
+            self.waiting_since = None;
+        } else if has_moved || self.waiting_since.is_none() {
+            self.waiting_since = Some(Instant::now());
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Figures {
+    partitions: BTreeMap<TopicPartition, Partition>,
+    stall_after: Duration,
+    ticks: u64,
+    ticked_at: Instant,
+    /// When it was last seen as a settled member of its group.
+    member_at: Option<Instant>,
+    moved_at: Option<Instant>,
+}
+
+/// Live figures of a streamer, for readiness, liveness and metrics. Share it by `Arc`.
+#[derive(Debug)]
+pub struct StreamerStatus {
+    figures: Mutex<Figures>,
+}
+
+impl Default for StreamerStatus {
+    fn default() -> Self {
+        let figures = Figures {
+            partitions: BTreeMap::new(),
+            stall_after: Duration::from_secs(30),
+            ticks: 0,
+            ticked_at: Instant::now(),
+            member_at: None,
+            moved_at: None,
+        };
+        Self { figures: Mutex::new(figures) }
+    }
+}
+
+impl StreamerStatus {
+    /// Every assigned partition.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<PartitionStatus> {
+        let describe = |(origin, partition): (&TopicPartition, &Partition)| PartitionStatus {
+            origin: origin.clone(),
+            next_offset: partition.next_offset,
+            lag: partition.lag(),
+            stopped: partition.stopped.clone(),
+            retrying: partition.retrying.clone(),
+            waiting: partition.waiting_since.map(|since| since.elapsed()),
+        };
+        self.lock().partitions.iter().map(describe).collect()
+    }
+
+    /// Lag of all assigned partitions whose end is known.
+    #[must_use]
+    pub fn lag(&self) -> i64 {
+        self.lock().partitions.values().filter_map(Partition::lag).sum()
+    }
+
+    /// How long ago an offset was last stored; `None` before the first time.
+    #[must_use]
+    pub fn since_progress(&self) -> Option<Duration> {
+        self.lock().moved_at.map(|at| at.elapsed())
+    }
+
+    /// Whether events are being handled as they come.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.not_ready().is_none()
+    }
+
+    /// Why it is not ready, in words for operators.
+    #[must_use]
+    pub fn not_ready(&self) -> Option<String> {
+        let figures = self.lock();
+        if figures.member_at.is_none_or(|at| at.elapsed() > MEMBER_AGE_MAX) {
+            return Some("is not a member of its consumer group".to_owned());
+        }
+        figures.partitions.iter().find_map(|(origin, partition)| {
+            if let Some(reason) = &partition.stopped {
+                return Some(format!("{origin} is stopped: {reason}"));
+            }
+            let waiting = partition.waiting_since?.elapsed();
+            (waiting > figures.stall_after).then(|| {
+                let reason = partition.retrying.as_deref().unwrap_or("no reason is known");
+                format!("{origin} has lag and has not moved for {} s: {reason}", waiting.as_secs())
+            })
+        })
+    }
+
+    /// Whether the poll thread gives signs of life.
+    #[must_use]
+    pub fn alive(&self) -> bool {
+        self.lock().ticked_at.elapsed() < TICK_AGE_MAX
+    }
+
+    pub(crate) fn set_stall_after(&self, stall_after: Duration) {
+        self.lock().stall_after = stall_after;
+    }
+
+    pub(crate) fn ticked(&self, ticks: u64) {
+        let mut figures = self.lock();
+        if figures.ticks != ticks {
+            figures.ticks = ticks;
+            figures.ticked_at = Instant::now();
+        }
+    }
+
+    pub(crate) fn assigned(&self, origin: TopicPartition, next_offset: i64, stopped: Option<StopReason>) {
+        let partition = Partition {
+            next_offset,
+            end: None,
+            is_at_end: false,
+            stopped,
+            retrying: None,
+            waiting_since: None,
+        };
+        self.lock().partitions.insert(origin, partition);
+    }
+
+    pub(crate) fn removed(&self, origin: &TopicPartition) {
+        self.lock().partitions.remove(origin);
+    }
+
+    pub(crate) fn moved(&self, origin: &TopicPartition, next_offset: i64) {
+        let mut figures = self.lock();
+        figures.moved_at = Some(Instant::now());
+        if let Some(partition) = figures.partitions.get_mut(origin) {
+            partition.next_offset = next_offset;
+            partition.retrying = None;
+            partition.judge(true);
+        }
+    }
+
+    pub(crate) fn stopped(&self, origin: &TopicPartition, reason: StopReason) {
+        if let Some(partition) = self.lock().partitions.get_mut(origin) {
+            partition.stopped = Some(reason);
+        }
+    }
+
+    pub(crate) fn retrying(&self, origin: &TopicPartition, error: String) {
+        if let Some(partition) = self.lock().partitions.get_mut(origin) {
+            partition.retrying = Some(error);
+        }
+    }
+
+    pub(crate) fn at_end(&self, origin: &TopicPartition, is_at_end: bool) {
+        if let Some(partition) = self.lock().partitions.get_mut(origin) {
+            partition.is_at_end = is_at_end;
+            partition.judge(false);
+        }
+    }
+
+    pub(crate) fn observed(&self, group: &str, ends: Vec<(TopicPartition, i64)>, is_member: bool) {
+        let mut figures = self.lock();
+        if is_member {
+            figures.member_at = Some(Instant::now());
+        }
+        for (origin, end) in ends {
+            if let Some(partition) = figures.partitions.get_mut(&origin) {
+                partition.end = Some(end);
+                partition.judge(false);
+                if let Some(lag) = partition.lag() {
+                    metrics::lag(group, &origin.topic, origin.partition, lag);
+                }
+            }
+        }
+        let stopped = figures.partitions.values().filter(|partition| partition.stopped.is_some()).count();
+        metrics::stopped(group, stopped);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Figures> {
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status() -> (StreamerStatus, TopicPartition) {
+        let status = StreamerStatus::default();
+        let origin = TopicPartition { topic: "t".into(), partition: 0 };
+        status.assigned(origin.clone(), 5, None);
+        (status, origin)
+    }
+
+    #[test]
+    fn it_is_ready_only_as_a_member_and_while_what_has_lag_moves() {
+        let (status, origin) = status();
+        assert!(status.not_ready().is_some_and(|text| text.contains("not a member")));
+        status.observed("g", vec![(origin.clone(), 5)], true);
+        assert_eq!(status.not_ready(), None);
+        status.set_stall_after(Duration::ZERO);
+        assert_eq!(status.not_ready(), None);
+        status.observed("g", vec![(origin.clone(), 7)], true);
+        assert_eq!(status.lag(), 2);
+        status.retrying(&origin, "no table".to_owned());
+        assert!(status.not_ready().is_some_and(|text| text.ends_with("no table")));
+        status.moved(&origin, 7);
+        assert_eq!((status.lag(), status.not_ready()), (0, None));
+    }
+
+    #[test]
+    fn a_stopped_partition_makes_it_not_ready() {
+        let (status, origin) = status();
+        status.observed("g", vec![], true);
+        status.stopped(&origin, StopReason::BeyondLogEnd { stored: 5, high: 3 });
+        assert!(status.not_ready().is_some_and(|text| text.contains("t[0] is stopped")));
+    }
+
+    #[test]
+    fn control_records_at_the_end_of_the_log_are_no_lag() {
+        let (status, origin) = status();
+        status.observed("g", vec![(origin.clone(), 6)], true);
+        assert_eq!(status.lag(), 1);
+        status.at_end(&origin, true);
+        assert_eq!(status.lag(), 0);
+        status.at_end(&origin, false);
+        assert_eq!(status.lag(), 1);
+    }
+}

@@ -1,0 +1,139 @@
+//! `inbox.event_handled` and `inbox.event_handled_id`: which events were handled.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::engine::claims::{BLOCK_BYTES, Bits, Block};
+
+/// Key columns of blocks, one array each.
+#[derive(Debug, Default)]
+struct Columns {
+    sources: Vec<i16>,
+    lanes: Vec<i16>,
+    numbers: Vec<i64>,
+    bits: Vec<Vec<u8>>,
+}
+
+impl Columns {
+    fn push(&mut self, block: &Block) {
+        self.sources.push(block.source);
+        self.lanes.push(block.lane);
+        self.numbers.push(block.number);
+    }
+}
+
+/// Reads blocks and locks their rows in key order; blocks that do not exist are left out.
+pub(crate) async fn lock_blocks(
+    tx: &mut PgConnection,
+    group: i16,
+    blocks: impl Iterator<Item = &Block>,
+) -> Result<BTreeMap<Block, Bits>, sqlx::Error> {
+    let mut columns = Columns::default();
+    blocks.for_each(|block| columns.push(block));
+    let rows: Vec<(i16, i16, i64, Vec<u8>)> = sqlx::query_as(
+        "select e.source_id, e.lane, e.block, e.bits
+           from unnest($2::smallint[], $3::smallint[], $4::bigint[]) as wanted (source_id, lane, block)
+           join inbox.event_handled e
+             on e.consumer_group = $1
+            and e.source_id = wanted.source_id and e.lane = wanted.lane and e.block = wanted.block
+          order by e.source_id, e.lane, e.block
+            for update of e",
+    )
+    .bind(group)
+    .bind(columns.sources)
+    .bind(columns.lanes)
+    .bind(columns.numbers)
+    .fetch_all(tx)
+    .await?;
+    rows.into_iter()
+        .map(|(source, lane, number, bits)| {
+            let bits = bits.try_into().map_err(|bits: Vec<u8>| {
+                let length = bits.len();
+                let text = format!(
+                    "inbox.event_handled.bits of block {number} has {length} bytes, not {BLOCK_BYTES}"
+                );
+                sqlx::Error::Decode(text.into())
+            })?;
+            Ok((Block { source, lane, number }, bits))
+        })
+        .collect()
+}
+
+/// Adds blocks with their bits; answers those that were added, without those that another owner of the lane just added.
+pub(crate) async fn insert_blocks(
+    tx: &mut PgConnection,
+    group: i16,
+    blocks: &[(Block, Bits)],
+) -> Result<HashSet<Block>, sqlx::Error> {
+    let mut columns = Columns::default();
+    for (block, bits) in blocks {
+        columns.push(block);
+        columns.bits.push(bits.to_vec());
+    }
+    let rows: Vec<(i16, i16, i64)> = sqlx::query_as(
+        "insert into inbox.event_handled (consumer_group, source_id, lane, block, bits)
+         select $1, wanted.* from unnest($2::smallint[], $3::smallint[], $4::bigint[], $5::bytea[])
+                as wanted (source_id, lane, block, bits)
+          order by source_id, lane, block
+         on conflict do nothing
+         returning source_id, lane, block",
+    )
+    .bind(group)
+    .bind(columns.sources)
+    .bind(columns.lanes)
+    .bind(columns.numbers)
+    .bind(columns.bits)
+    .fetch_all(tx)
+    .await?;
+    Ok(rows.into_iter().map(|(source, lane, number)| Block { source, lane, number }).collect())
+}
+
+/// Writes the bits of locked blocks; answers how many rows there were.
+pub(crate) async fn update_blocks(
+    tx: &mut PgConnection,
+    group: i16,
+    blocks: &[(Block, Bits)],
+) -> Result<u64, sqlx::Error> {
+    let mut columns = Columns::default();
+    for (block, bits) in blocks {
+        columns.push(block);
+        columns.bits.push(bits.to_vec());
+    }
+    let done = sqlx::query(
+        "update inbox.event_handled e set bits = merged.bits
+           from unnest($2::smallint[], $3::smallint[], $4::bigint[], $5::bytea[])
+                as merged (source_id, lane, block, bits)
+          where e.consumer_group = $1
+            and e.source_id = merged.source_id and e.lane = merged.lane and e.block = merged.block",
+    )
+    .bind(group)
+    .bind(columns.sources)
+    .bind(columns.lanes)
+    .bind(columns.numbers)
+    .bind(columns.bits)
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Remembers ids; answers those that were not known.
+pub(crate) async fn insert_ids(
+    tx: &mut PgConnection,
+    group: i16,
+    ids: &BTreeSet<Uuid>,
+) -> Result<HashSet<Uuid>, sqlx::Error> {
+    let ids: Vec<Uuid> = ids.iter().copied().collect();
+    let new: Vec<Uuid> = sqlx::query_scalar(
+        "insert into inbox.event_handled_id (consumer_group, event_id)
+         select $1, id from unnest($2::uuid[]) as wanted (id) order by id
+         on conflict do nothing
+         returning event_id",
+    )
+    .bind(group)
+    .bind(ids)
+    .fetch_all(tx)
+    .await?;
+    Ok(new.into_iter().collect())
+}

@@ -1,0 +1,7 @@
+//! The SQL of this crate.
+
+pub(crate) mod dead_letter;
+pub(crate) mod handled;
+pub(crate) mod progress;
+pub(crate) mod source;
+pub(crate) mod totals;

@@ -1,0 +1,121 @@
+//! `inbox.consumer_group` and `inbox.progress`: how far a group is in each partition.
+
+use kafka_client::TopicPartition;
+use sqlx::PgConnection;
+
+/// The number of a group, or `None` before its first assignment.
+pub(crate) async fn find_group(
+    connection: &mut PgConnection,
+    name: &str,
+) -> Result<Option<i16>, sqlx::Error> {
+    sqlx::query_scalar("select id from inbox.consumer_group where name = $1")
+        .bind(name)
+        .fetch_optional(connection)
+        .await
+}
+
+/// Adds a group unless another process just did.
+pub(crate) async fn insert_group(connection: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("insert into inbox.consumer_group (name) values ($1) on conflict do nothing")
+        .bind(name)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The stored offset of a partition, or `None` before its first assignment.
+pub(crate) async fn find_offset(
+    connection: &mut PgConnection,
+    group: i16,
+    origin: &TopicPartition,
+) -> Result<Option<i64>, sqlx::Error> {
+    sqlx::query_scalar(
+        "select next_offset from inbox.progress where consumer_group = $1 and topic = $2 and partition = $3",
+    )
+    .bind(group)
+    .bind(&*origin.topic)
+    .bind(origin.partition)
+    .fetch_optional(connection)
+    .await
+}
+
+/// Begins a partition at `first`, unless another process just did.
+pub(crate) async fn insert_progress(
+    connection: &mut PgConnection,
+    group: i16,
+    origin: &TopicPartition,
+    first: i64,
+    owner: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into inbox.progress (consumer_group, topic, partition, next_offset, first_offset, owner)
+         values ($1, $2, $3, $4, $4, $5) on conflict do nothing",
+    )
+    .bind(group)
+    .bind(&*origin.topic)
+    .bind(origin.partition)
+    .bind(first)
+    .bind(owner)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The stored offset; its row stays locked to the end of the transaction, so that owners of a partition follow each
+/// other.
+pub(crate) async fn lock_offset(
+    tx: &mut PgConnection,
+    group: i16,
+    origin: &TopicPartition,
+) -> Result<Option<i64>, sqlx::Error> {
+    sqlx::query_scalar(
+        "select next_offset from inbox.progress
+          where consumer_group = $1 and topic = $2 and partition = $3
+            for update",
+    )
+    .bind(group)
+    .bind(&*origin.topic)
+    .bind(origin.partition)
+    .fetch_optional(tx)
+    .await
+}
+
+/// A move of the stored offset with what became of the offsets in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Advance {
+    pub(crate) expected: i64,
+    pub(crate) next: i64,
+    pub(crate) handled: i64,
+    pub(crate) duplicates: i64,
+    pub(crate) dead_lettered: i64,
+    pub(crate) skipped: i64,
+}
+
+/// Moves the stored offset by compare-and-set; answers whether it was where it was expected.
+pub(crate) async fn advance(
+    tx: &mut PgConnection,
+    group: i16,
+    origin: &TopicPartition,
+    advance: &Advance,
+    owner: &str,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "update inbox.progress
+            set next_offset = $5, handled = handled + $6, duplicates = duplicates + $7,
+                dead_lettered = dead_lettered + $8, skipped = skipped + $9, owner = $10, updated_at = clock_timestamp()
+          where consumer_group = $1 and topic = $2 and partition = $3 and next_offset = $4",
+    )
+    .bind(group)
+    .bind(&*origin.topic)
+    .bind(origin.partition)
+    .bind(advance.expected)
+    .bind(advance.next)
+    .bind(advance.handled)
+    .bind(advance.duplicates)
+    .bind(advance.dead_lettered)
+    .bind(advance.skipped)
+    .bind(owner)
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}

@@ -1,0 +1,11 @@
+//! The streamer on real servers, with a projection that writes down every effect.
+
+#![cfg(test)]
+
+mod balance;
+mod dead_letters;
+mod exactly_once;
+mod failures;
+mod fixture;
+mod positions;
+mod rebalances;

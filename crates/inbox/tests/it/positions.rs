@@ -1,0 +1,112 @@
+//! Where reading begins, and when it must not begin.
+
+use anyhow::Result;
+use inbox::StopReason;
+use testkit::eventually;
+
+use crate::fixture::{Fixture, Record, Running, events, has_partitions, names};
+
+async fn is_stopped(running: &Running) -> Result<StopReason> {
+    eventually("a partition is stopped", async || {
+        Ok(running.status.partitions().into_iter().find_map(|partition| partition.stopped))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_database_decides_where_reading_goes_on_not_kafka() -> Result<()> {
+    let fixture = Fixture::new(1).await?;
+    fixture.produce(&events(0, 0..10)).await?;
+    let running = fixture.start();
+    fixture.passed(10).await?;
+    running.stop().await?;
+    // As if the database had lost its last transactions, while the broker knows of them.
+    let mut connection = fixture.database.connect().await?;
+    for forget in [
+        "update inbox.progress set next_offset = 4, handled = 4",
+        "update inbox.event_handled set bits = set_byte(set_byte(bits, 0, 15), 1, 0)",
+        "delete from effect where name not in ('e0', 'e1', 'e2', 'e3')",
+    ] {
+        sqlx::query(forget).execute(&mut connection).await?;
+    }
+    let running = fixture.start();
+    fixture.passed(10).await?;
+    running.stop().await?;
+    assert_eq!(fixture.effects().await?, names(0..10));
+    fixture.remove().await
+}
+
+#[tokio::test]
+async fn a_stored_offset_beyond_the_logs_end_stops_its_partition_and_no_other() -> Result<()> {
+    let fixture = Fixture::new(2).await?;
+    fixture.produce(&events(0, 0..3)).await?;
+    let running = fixture.start();
+    fixture.passed(3).await?;
+    has_partitions(&running, 2).await?;
+    running.stop().await?;
+    let mut connection = fixture.database.connect().await?;
+    sqlx::query("update inbox.progress set next_offset = 50, first_offset = 47 where partition = 0")
+        .execute(&mut connection)
+        .await?;
+    fixture.produce(&events(1, 10..15)).await?;
+    let running = fixture.start();
+    fixture.passed(55).await?;
+    assert_eq!(is_stopped(&running).await?, StopReason::BeyondLogEnd { stored: 50, high: 3 });
+    eventually("not ready, and says why", async || {
+        Ok(running.status.not_ready().filter(|text| text.contains("beyond the log's end")))
+    })
+    .await?;
+    assert!(running.status.alive());
+    running.stop().await?;
+    fixture.remove().await
+}
+
+#[tokio::test]
+async fn records_that_retention_took_before_they_were_handled_stop_the_partition() -> Result<()> {
+    let fixture = Fixture::new(1).await?;
+    fixture.produce(&events(0, 0..3)).await?;
+    let running = fixture.start();
+    fixture.passed(3).await?;
+    running.stop().await?;
+    let mut connection = fixture.database.connect().await?;
+    sqlx::query("update inbox.progress set next_offset = -5, first_offset = -8")
+        .execute(&mut connection)
+        .await?;
+    let running = fixture.start();
+    assert_eq!(is_stopped(&running).await?, StopReason::BelowLogStart { stored: -5, low: 0 });
+    running.stop().await?;
+    fixture.remove().await
+}
+
+#[tokio::test]
+async fn an_offset_that_the_broker_refuses_while_reading_stops_the_partition() -> Result<()> {
+    let fixture = Fixture::new(1).await?;
+    let running = fixture.start();
+    fixture.produce(&events(0, 0..3)).await?;
+    fixture.passed(3).await?;
+    // Another owner seems to have moved far ahead: the fence refuses, and there is nothing to read there.
+    let mut connection = fixture.database.connect().await?;
+    sqlx::query("update inbox.progress set next_offset = 1000, first_offset = 997")
+        .execute(&mut connection)
+        .await?;
+    fixture.produce(&[Record::event(0, 3, "e3")]).await?;
+    assert_eq!(is_stopped(&running).await?, StopReason::OutOfRange(1000));
+    running.stop().await?;
+    fixture.remove().await
+}
+
+#[tokio::test]
+async fn a_deleted_position_stops_the_partition_instead_of_beginning_anew() -> Result<()> {
+    let fixture = Fixture::new(1).await?;
+    let running = fixture.start();
+    fixture.produce(&events(0, 0..3)).await?;
+    fixture.passed(3).await?;
+    let mut connection = fixture.database.connect().await?;
+    for forget in ["delete from inbox.progress", "delete from inbox.event_handled", "delete from effect"] {
+        sqlx::query(forget).execute(&mut connection).await?;
+    }
+    fixture.produce(&[Record::event(0, 3, "e3")]).await?;
+    assert_eq!(is_stopped(&running).await?, StopReason::NoProgress);
+    running.stop().await?;
+    fixture.remove().await
+}

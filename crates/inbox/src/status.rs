@@ -206,6 +206,11 @@ impl StreamerStatus {
         self.lock().partitions.remove(origin);
     }
 
+    /// A new consumer begins.
+    pub(crate) fn cleared(&self) {
+        self.lock().partitions.clear();
+    }
+
     pub(crate) fn moved(&self, origin: &TopicPartition, next_offset: i64) {
         let mut figures = self.lock();
         figures.moved_at = Some(Instant::now());

@@ -110,7 +110,7 @@ impl Recount {
             Event::View(ViewEvent::Viewed(view)) => *self.views.entry(view.product_id).or_default() += 1,
             Event::Stock(StockEvent::Depleted(stock)) => self.replace(stock.product_id, stock.version, true),
             Event::Stock(StockEvent::Replenished(stock)) => {
-                self.replace(stock.product_id, stock.version, false)
+                self.replace(stock.product_id, stock.version, false);
             }
             Event::Catalog(_) | Event::Order(_) => {}
         }

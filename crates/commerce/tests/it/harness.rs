@@ -111,7 +111,7 @@ impl Shop {
     pub(crate) async fn product(&self, code: &str, stock: u64) -> Result<i64> {
         let body = json!({"code": code, "name": code, "price": 1_000, "stock": stock});
         let made = self.succeed(reqwest::Method::POST, "/api-admin/v1/products", Some(body)).await?;
-        made["id"].as_i64().with_context(|| format!("no id in {made}"))
+        made["productId"].as_i64().with_context(|| format!("no id in {made}"))
     }
 
     /// Orders `quantity` of a product; answers status and body.
@@ -123,9 +123,8 @@ impl Shop {
     /// What a buyer sees in the list, which records no view.
     pub(crate) async fn listed(&self, product: i64) -> Result<Value> {
         let page = self.succeed(reqwest::Method::GET, "/api/v1/products?size=100", None).await?;
-        let items = page["items"].as_array().or_else(|| page["content"].as_array()).or_else(|| page.as_array());
-        let items = items.with_context(|| format!("no list in {page}"))?;
-        let found = items.iter().find(|item| item["id"].as_i64() == Some(product));
+        let items = page["items"].as_array().with_context(|| format!("no list in {page}"))?;
+        let found = items.iter().find(|item| item["productId"].as_i64() == Some(product));
         found.cloned().with_context(|| format!("product {product} is not in {page}"))
     }
 

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
+use kafka_client::{Consumer, ConsumerEvent};
 use testkit::eventually;
 
 use crate::fixture::{Fixture, events, has_partitions, names};
@@ -131,5 +132,26 @@ async fn a_zombie_that_holds_an_old_offset_is_refused_and_goes_on_where_the_owne
     zombie.stop().await?;
     assert_eq!(fixture.effects().await?, names(0..12));
     assert_eq!(fixture.sums().await?, [12, 0, 0, 0]);
+    fixture.remove().await
+}
+
+#[tokio::test]
+async fn a_streamer_whose_static_name_was_taken_goes_on_with_a_new_consumer() -> Result<()> {
+    let fixture = Fixture::new(1).await?;
+    let mut settings = fixture.settings();
+    settings.kafka.instance = Some("pod-0".to_owned());
+    let streamer = fixture.start_with(settings.clone(), fixture.database.options());
+    fixture.produce(&events(0, 0..5)).await?;
+    fixture.passed(5).await?;
+    // The client library says the same of a member whose session ran out while the brokers were away.
+    let (thief, mut told) = Consumer::start(settings.kafka)?;
+    while !matches!(told.recv().await, Some(ConsumerEvent::Assigned { .. }) | None) {}
+    has_partitions(&streamer, 0).await?;
+    thief.close(Duration::from_secs(5)).await;
+    has_partitions(&streamer, 1).await?;
+    fixture.produce(&events(0, 5..10)).await?;
+    fixture.passed(10).await?;
+    streamer.stop().await?;
+    assert_eq!(fixture.effects().await?, names(0..10));
     fixture.remove().await
 }

@@ -76,6 +76,9 @@ pub enum ConsumerEvent {
         /// Whether it is a settled member of its group.
         is_member: bool,
     },
+    /// The group does not know this consumer any more; a new one may go on. Another process has taken its static
+    /// name, or the session ran out while the brokers were away and a commit was still on its way.
+    Fenced(String),
     /// The consumer cannot go on; a new one is needed.
     Failed(String),
 }

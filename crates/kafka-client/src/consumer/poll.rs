@@ -129,8 +129,9 @@ impl PollThread {
 
     fn fatal(&self, error: &KafkaError) {
         let detail = self.consumer.client().fatal_error();
+        let is_fenced = detail.as_ref().is_some_and(|(code, _)| *code == RDKafkaErrorCode::FencedInstanceId);
         let text = detail.map_or_else(|| error.to_string(), |(code, text)| format!("{code}: {text}"));
-        self.send(ConsumerEvent::Failed(text));
+        self.send(if is_fenced { ConsumerEvent::Fenced(text) } else { ConsumerEvent::Failed(text) });
     }
 
     fn serve_rebalances(&mut self) {

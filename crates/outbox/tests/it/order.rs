@@ -58,9 +58,9 @@ async fn write(fixture: &Fixture, connection: &mut PgConnection, dice: &mut Dice
     append_change(fixture, &mut savepoint, key, &changes.to_string()).await?;
     savepoint.commit().await?;
     if dice.roll(20) == 0 {
-        tx.rollback().await?
+        tx.rollback().await?;
     } else {
-        tx.commit().await?
+        tx.commit().await?;
     }
     Ok(())
 }

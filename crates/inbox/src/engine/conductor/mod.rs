@@ -116,6 +116,10 @@ impl<P: Projection> Conductor<P> {
             self.dispatch();
             match self.next(&stop, &mut ticks).await {
                 Next::Event(Some(ConsumerEvent::Failed(text))) => return Err(StreamerError::Consumer(text)),
+                Next::Event(Some(ConsumerEvent::Fenced(text))) => {
+                    self.drain().await;
+                    return Err(StreamerError::Fenced(text));
+                }
                 Next::Event(None) => return Err(StreamerError::Consumer("poll thread has ended".to_owned())),
                 Next::Event(Some(event)) => self.serve(event),
                 Next::Worked(worked) => self.worked(*worked),
@@ -188,8 +192,8 @@ impl<P: Projection> Conductor<P> {
                 let group = &self.shared.settings.kafka.group;
                 self.status.observed(group, ends, is_member);
             }
-            // Ends the loop before it comes here.
-            ConsumerEvent::Failed(_) => {}
+            // They end the loop before they come here.
+            ConsumerEvent::Failed(_) | ConsumerEvent::Fenced(_) => {}
         }
     }
 

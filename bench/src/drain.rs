@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use sqlx::PgConnection;
 
 use crate::Common;
@@ -31,9 +31,9 @@ pub(crate) struct Arguments {
 /// Runs ceilings and drains in turn and prints the figures.
 pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let mut figures = Figures::default();
-    figures.setting("events", arguments.events);
-    figures.setting("payload_bytes", PAYLOAD_BYTES);
-    figures.setting("partitions", PARTITIONS);
+    figures.setting("events", &arguments.events);
+    figures.setting("payload_bytes", &PAYLOAD_BYTES);
+    figures.setting("partitions", &PARTITIONS);
     for number in 1..=arguments.common.runs {
         eprintln!("run {number} of {}", arguments.common.runs);
         once(arguments.events, &mut figures).await?;

@@ -29,7 +29,7 @@ pub(crate) struct Figures {
 
 impl Figures {
     /// Notes a setting that the figures depend on.
-    pub(crate) fn setting(&mut self, name: &'static str, value: impl ToString) {
+    pub(crate) fn setting(&mut self, name: &'static str, value: &impl ToString) {
         self.settings.insert(name, value.to_string());
     }
 

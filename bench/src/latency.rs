@@ -36,9 +36,9 @@ pub(crate) struct Arguments {
 /// Runs and prints the figures.
 pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let mut figures = Figures::default();
-    figures.setting("rate", arguments.rate);
-    figures.setting("seconds", arguments.seconds);
-    figures.setting("idle_seconds", arguments.idle_seconds);
+    figures.setting("rate", &arguments.rate);
+    figures.setting("seconds", &arguments.seconds);
+    figures.setting("idle_seconds", &arguments.idle_seconds);
     for number in 1..=arguments.common.runs {
         eprintln!("run {number} of {}", arguments.common.runs);
         once(arguments, &mut figures).await?;

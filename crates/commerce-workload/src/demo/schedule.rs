@@ -51,7 +51,8 @@ pub(super) fn schedule(amounts: &Amounts) -> Vec<(f64, Fault)> {
         if duplicates > 0 {
             faults.push(Fault::Duplicates(duplicates));
         }
-        if round + amounts.broker_outages >= rounds {
+        // Early, so that kills meet a backlog and traffic goes on after it.
+        if round < amounts.broker_outages {
             faults.push(Fault::BrokerOutage);
         }
     }

@@ -15,6 +15,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
+/// As in the binary that is measured, so that client and ceiling allocate alike.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(name = "cargo x bench", about = "Measures the pipeline on this machine")]
 struct Cli {

@@ -11,7 +11,8 @@ use anyhow::Result;
 use inbox::{ConsumerSettings, Decision, Projection, RecordView, Refusal, StreamerStatus};
 use kafka_client::admin::{Admin, TopicSpec};
 use kafka_client::{
-    AwaitedProducer, ClientSettings, Consumer, ConsumerEvent, OutgoingRecord, ProducerSettings, Start, TopicReader,
+    AwaitedProducer, ClientSettings, Consumer, ConsumerEvent, OutgoingRecord, ProducerSettings, Start,
+    TopicReader,
 };
 use sqlx::PgConnection;
 use testkit::{TestDatabase, TestTopics};
@@ -22,6 +23,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const PARTITIONS: i32 = 6;
 const PRODUCTS: u64 = 10_000;
+const IDLE: Duration = Duration::from_secs(5);
 
 struct Counting;
 
@@ -60,28 +62,28 @@ async fn main() -> Result<()> {
     let events: u64 = std::env::args().nth(1).map_or(Ok(1_000_000), |text| text.parse())?;
     let database = TestDatabase::create(&[inbox::migrations()]).await?;
     let mut connection = database.connect().await?;
-    sqlx::query("create table counted (product bigint primary key, count bigint not null) with (fillfactor = 50)")
-        .execute(&mut connection)
-        .await?;
+    sqlx::query(
+        "create table counted (product bigint primary key, count bigint not null) with (fillfactor = 50)",
+    )
+    .execute(&mut connection)
+    .await?;
     let topics = TestTopics::new()?;
     let client = ClientSettings::new(topics.brokers(), "drain");
     let topic = topics.name("drain");
     let admin = Admin::new(&client)?;
-    let spec = TopicSpec { name: topic.clone(), partitions: PARTITIONS, replication: 1, config: BTreeMap::new() };
+    let spec =
+        TopicSpec { name: topic.clone(), partitions: PARTITIONS, replication: 1, config: BTreeMap::new() };
     admin.create_topics(&[spec]).await?;
     produce(&client, &topic, events).await?;
-    let kafka = kafka_client::ConsumerSettings::new(client.clone(), topics.name("group"), vec![topic.clone()]);
+    let kafka =
+        kafka_client::ConsumerSettings::new(client.clone(), topics.name("group"), vec![topic.clone()]);
     bare(kafka.clone(), events).await?;
     for _ in 0..2 {
         drain(ConsumerSettings::new(kafka.clone(), topics.prefix()), &database, events).await?;
-        for statement in [
-            "truncate inbox.event_handled, inbox.progress",
-            "truncate counted",
-        ] {
+        for statement in ["truncate inbox.event_handled, inbox.progress", "truncate counted"] {
             sqlx::query(statement).execute(&mut connection).await?;
         }
     }
-    println!("reader opens: {:?}", TopicReader::open(&client, &topic).is_ok());
     admin.delete_topics(&[&topic]).await?;
     drop(connection);
     database.drop_database().await
@@ -156,6 +158,10 @@ async fn drain(settings: ConsumerSettings, database: &TestDatabase, events: u64)
     }
     let (since, before) = first.unwrap_or((begun, 0));
     report("inbox", events - before, since.elapsed(), self::cpu()? - cpu)?;
+    let (idle, before) = (Instant::now(), self::cpu()?);
+    tokio::time::sleep(IDLE).await;
+    let per_mille = (self::cpu()? - before).as_millis() * 1_000 / idle.elapsed().as_millis();
+    println!("idle: {per_mille} thousandths of a core");
     stop.cancel();
     running.await??;
     Ok(())
@@ -163,7 +169,10 @@ async fn drain(settings: ConsumerSettings, database: &TestDatabase, events: u64)
 
 async fn bare(settings: kafka_client::ConsumerSettings, events: u64) -> Result<()> {
     let cpu = cpu()?;
-    let (consumer, mut receiver) = Consumer::start(kafka_client::ConsumerSettings { group: format!("{}-bare", settings.group), ..settings })?;
+    let (consumer, mut receiver) = Consumer::start(kafka_client::ConsumerSettings {
+        group: format!("{}-bare", settings.group),
+        ..settings
+    })?;
     let (mut seen, mut begun) = (0_u64, Instant::now());
     while seen < events {
         match receiver.recv().await {
@@ -195,7 +204,10 @@ fn report(what: &str, events: u64, time: Duration, cpu: Duration) -> Result<()> 
     let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("VmHWM: ?");
     let nanos = u64::try_from(time.as_nanos())?;
     let rate = events * 1_000_000_000 / nanos.max(1);
-    println!("{what}: {rate} events/s, {} ns CPU an event; {resident}; {peak}", u64::try_from(cpu.as_nanos())? / events);
+    println!(
+        "{what}: {rate} events/s, {} ns CPU an event; {resident}; {peak}",
+        u64::try_from(cpu.as_nanos())? / events
+    );
     Ok(())
 }
 

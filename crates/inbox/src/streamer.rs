@@ -77,7 +77,12 @@ pub async fn run<P: Projection>(
         if fences > FENCES_MAX {
             return Err(StreamerError::Fenced(reason));
         }
-        tracing::warn!(group = shared.settings.kafka.group, fences, reason, "consumer was fenced, a new one begins");
+        tracing::warn!(
+            group = shared.settings.kafka.group,
+            fences,
+            reason,
+            "consumer was fenced, a new one begins"
+        );
         tokio::select! {
             () = tokio::time::sleep(FENCED_PAUSE) => {}
             () = stop.cancelled() => return Ok(()),

@@ -7,6 +7,7 @@ use kafka_client::{
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::poison::{MARK, Poison, poison};
@@ -40,14 +41,19 @@ impl Resender {
 
     /// Sends `count` records of the topics again, byte for byte, chosen by chance from all topics alike.
     pub(super) async fn send_duplicates(&self, count: usize) -> anyhow::Result<u64> {
-        let mut chosen: Vec<(String, StoredRecord)> = Vec::with_capacity(count);
+        let mut samples = JoinSet::new();
         for (place, topic) in TOPICS.iter().enumerate() {
             let wanted = count * (place + 1) / TOPICS.len() - count * place / TOPICS.len();
             let topic = format!("{}{topic}", self.topic_prefix);
-            let seed = self.random.lock().await.random();
-            let client = self.client.clone();
-            let name = topic.clone();
-            let sample = tokio::task::spawn_blocking(move || sample(&client, &name, wanted, seed)).await??;
+            let (client, seed) = (self.client.clone(), self.random.lock().await.random());
+            samples.spawn_blocking(move || {
+                let sample = sample(&client, &topic, wanted, seed)?;
+                anyhow::Ok((topic, sample))
+            });
+        }
+        let mut chosen: Vec<(String, StoredRecord)> = Vec::with_capacity(count);
+        while let Some(sampled) = samples.join_next().await {
+            let (topic, sample) = sampled??;
             chosen.extend(sample.into_iter().map(|record| (topic.clone(), record)));
         }
         // A topic that is nearly empty gives less; the others make up for it.

@@ -1,9 +1,12 @@
 //! What passes is waited for, in order, and never becomes a dead letter.
 
+use std::sync::atomic::Ordering;
+
 use anyhow::Result;
 use testkit::eventually;
 
 use crate::fixture::{Fixture, events, names};
+use crate::proxy::Proxy;
 
 #[tokio::test]
 async fn a_missing_table_is_waited_for_and_holds_up_no_other_partition() -> Result<()> {
@@ -77,5 +80,29 @@ async fn connections_that_die_again_and_again_lose_and_double_nothing() -> Resul
     running.stop().await?;
     assert_eq!(fixture.effects().await?.len(), usize::try_from(all)?);
     assert_eq!(fixture.sums().await?, [all, 0, 0, 0]);
+    fixture.remove().await
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_known_by_the_offset_and_followed_up() -> Result<()> {
+    let fixture = Fixture::new(1).await?;
+    let proxy = Proxy::start(&fixture.database.options()).await?;
+    let running = fixture.start_with(fixture.settings(), proxy.options(fixture.database.options()));
+    fixture.produce(&events(0, 0..5)).await?;
+    fixture.passed(5).await?;
+    proxy.swallow.store(1, Ordering::SeqCst);
+    fixture.produce(&events(0, 5..10)).await?;
+    fixture.passed(10).await?;
+    fixture.produce(&events(0, 10..15)).await?;
+    fixture.passed(15).await?;
+    // What follows a commit followed this one too.
+    eventually("every event was told as committed", async || {
+        Ok((running.effects.committed.load(Ordering::SeqCst) == 15).then_some(()))
+    })
+    .await?;
+    assert_eq!(proxy.swallow.load(Ordering::SeqCst), 0);
+    running.stop().await?;
+    assert_eq!(fixture.effects().await?, names(0..15));
+    assert_eq!(fixture.sums().await?, [15, 0, 0, 0]);
     fixture.remove().await
 }

@@ -8,4 +8,5 @@ mod exactly_once;
 mod failures;
 mod fixture;
 mod positions;
+mod proxy;
 mod rebalances;

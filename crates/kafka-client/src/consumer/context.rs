@@ -51,6 +51,10 @@ impl Context {
 
 impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
+        // The end of a partition is where a consumer spends most of its life.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            return;
+        }
         // Broker-wide trouble: the library goes on by itself.
         tracing::warn!(%error, reason, "kafka consumer reports an error");
     }

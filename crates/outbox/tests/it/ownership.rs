@@ -11,7 +11,10 @@ use crate::fixture::{Fixture, without_resends};
 async fn a_position_under_a_stale_epoch_is_refused() -> Result<()> {
     let fixture = Fixture::new().await?;
     let mut connection = fixture.database.connect().await?;
-    let relay = fixture.relay("zombie");
+    let mut settings = fixture.settings("zombie");
+    // No renewal tells it meanwhile.
+    settings.lease = Duration::from_secs(3_600);
+    let relay = fixture.relay_with(settings);
     fixture.append(&mut connection, &fixture.events(100, 50)).await?;
     fixture.settled().await?;
     // Another relay takes the shards while this one believes that it has them.

@@ -45,8 +45,11 @@ pub(crate) fn produce(brokers: &str, topic: &str, events: u64) -> Result<f64> {
     for number in 0..events {
         let key = product(number).to_string();
         let value = payload(number);
-        let mut record = BaseRecord::with_opaque_to(topic, 1).key(&key).payload(&value).headers(headers(number));
-        while let Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) = producer.send(record) {
+        let mut record =
+            BaseRecord::with_opaque_to(topic, 1).key(&key).payload(&value).headers(headers(number));
+        while let Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) =
+            producer.send(record)
+        {
             record = back;
             // Its own thread polls; this one only makes room.
             std::thread::park_timeout(Duration::from_millis(1));

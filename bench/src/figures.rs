@@ -75,7 +75,11 @@ fn spread(values: &[f64]) -> (f64, f64, f64) {
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
     let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
-    let median = if sorted.len() % 2 == 1 { at(middle) } else { f64::midpoint(at(middle.wrapping_sub(1)), at(middle)) };
+    let median = if sorted.len() % 2 == 1 {
+        at(middle)
+    } else {
+        f64::midpoint(at(middle.wrapping_sub(1)), at(middle))
+    };
     (median, at(0), at(sorted.len().wrapping_sub(1)))
 }
 

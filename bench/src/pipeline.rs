@@ -33,8 +33,10 @@ pub(crate) struct Usage {
 impl Pipeline {
     /// Creates database and topics by `commerce migrate`.
     pub(crate) async fn create() -> Result<Self> {
-        let variable = |name: &str| std::env::var(name).with_context(|| format!("{name}: run by `cargo x bench`"));
-        let server = PgConnectOptions::from_str(&variable("COMMERCE_DATABASE_URL")?)?.disable_statement_logging();
+        let variable =
+            |name: &str| std::env::var(name).with_context(|| format!("{name}: run by `cargo x bench`"));
+        let server =
+            PgConnectOptions::from_str(&variable("COMMERCE_DATABASE_URL")?)?.disable_statement_logging();
         let brokers = variable("COMMERCE_KAFKA_BROKERS")?;
         let name = format!("bench_{}", uuid::Uuid::now_v7().simple());
         let mut connection = PgConnection::connect_with(&server).await?;
@@ -104,7 +106,8 @@ impl Role {
         let stat = std::fs::read_to_string(proc.join("stat"))?;
         // Fields 14 and 15, counted after the command's name, which may hold spaces: utime and stime in ticks of 10 ms.
         let fields = stat.rsplit_once(')').context("stat")?.1;
-        let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        let ticks: u64 =
+            fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
         let status = std::fs::read_to_string(proc.join("status"))?;
         let resident = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;
         let kilobytes: f64 = resident.trim().trim_end_matches("kB").trim().parse()?;

@@ -110,6 +110,12 @@ fn spawn<P: Projection>(
     projection: P,
     status: Arc<StreamerStatus>,
 ) {
-    let run = inbox::streamer::run(settings, parts.options.clone(), Arc::new(projection), lifecycle.shutdown(), status);
+    let run = inbox::streamer::run(
+        settings,
+        parts.options.clone(),
+        Arc::new(projection),
+        lifecycle.shutdown(),
+        status,
+    );
     lifecycle.spawn(TaskKind::Consumer, run);
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use sqlx::Connection;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::{INTENTS_OWED, INTENTS_DONE};
+use crate::metrics::{INTENTS_DONE, INTENTS_OWED};
 use crate::store::stock as store;
 
 /// `[sweeper]`.
@@ -75,7 +75,8 @@ pub(crate) async fn sweep(
         cache.invalidate(&invalidations).await?;
         store::clear_intents(&mut tx, &owed).await?;
         tx.commit().await?;
-        metrics::counter!(INTENTS_DONE, "by" => "sweeper").increment(owed.len().try_into().unwrap_or(u64::MAX));
+        metrics::counter!(INTENTS_DONE, "by" => "sweeper")
+            .increment(owed.len().try_into().unwrap_or(u64::MAX));
         swept += owed.len();
     }
     let owed = store::owed_intents(&mut connection).await?;

@@ -189,7 +189,8 @@ impl Config {
     /// How the dead letters of this process's consumers reach their topics.
     pub(crate) fn dead_letters(&self) -> PublisherSettings {
         let groups = self.streamer.consumers.iter().map(|group| self.kafka.topic(group)).collect();
-        let mut settings = PublisherSettings::new(groups, ProducerSettings::new(self.kafka.client("dead-letters")));
+        let mut settings =
+            PublisherSettings::new(groups, ProducerSettings::new(self.kafka.client("dead-letters")));
         commerce_events::DEAD_LETTER_SUFFIX.clone_into(&mut settings.topic_suffix);
         settings.value_bytes_max = self.outbox.record_bytes_max;
         settings

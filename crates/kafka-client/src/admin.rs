@@ -204,7 +204,9 @@ async fn ask<T: Send + 'static>(
         let asked = Arc::clone(&question);
         let answer = tokio::task::spawn_blocking(move || asked()).await.map_err(AdminError::Dropped)?;
         match answer {
-            Err(error) if is_passing(&error) && Instant::now() < deadline => tokio::time::sleep(ASK_PAUSE).await,
+            Err(error) if is_passing(&error) && Instant::now() < deadline => {
+                tokio::time::sleep(ASK_PAUSE).await
+            }
             answer => return answer.map_err(|source| AdminError::Ask { doing, source }),
         }
     }

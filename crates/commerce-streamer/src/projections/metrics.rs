@@ -56,7 +56,9 @@ impl Projection for MetricsProjection {
         let hour = hour_of(record.occurred_at)?;
         let kind = event.type_name();
         let effect = match event {
-            Event::Catalog(CatalogEvent::Liked(like)) => Effect::Like { product_id: like.product_id, sign: 1 },
+            Event::Catalog(CatalogEvent::Liked(like)) => {
+                Effect::Like { product_id: like.product_id, sign: 1 }
+            }
             Event::Catalog(CatalogEvent::Unliked(like)) => {
                 Effect::Like { product_id: like.product_id, sign: -1 }
             }
@@ -169,16 +171,23 @@ mod tests {
         let line = (product.clone(), 1_i64..100, 0_i64..5_000)
             .prop_map(|(product_id, quantity, unit_price)| OrderLineV1 { product_id, quantity, unit_price });
         let effect = prop_oneof![
-            product.clone().prop_map(|product_id| (TypeName::ProductLiked, Effect::Like { product_id, sign: 1 })),
-            product.clone().prop_map(|product_id| (TypeName::ProductUnliked, Effect::Like { product_id, sign: -1 })),
+            product
+                .clone()
+                .prop_map(|product_id| (TypeName::ProductLiked, Effect::Like { product_id, sign: 1 })),
+            product
+                .clone()
+                .prop_map(|product_id| (TypeName::ProductUnliked, Effect::Like { product_id, sign: -1 })),
             product.prop_map(|product_id| (TypeName::ProductViewed, Effect::View { product_id })),
             prop::collection::vec(line.clone(), 1..6)
                 .prop_map(|lines| (TypeName::OrderCompleted, Effect::Order { lines, sign: 1 })),
             prop::collection::vec(line, 1..6)
                 .prop_map(|lines| (TypeName::OrderCancelled, Effect::Order { lines, sign: -1 })),
         ];
-        ((0_i64..3).prop_map(|hour| hour * 3_600), effect)
-            .prop_map(|(hour, (kind, effect))| Change { kind, hour, effect })
+        ((0_i64..3).prop_map(|hour| hour * 3_600), effect).prop_map(|(hour, (kind, effect))| Change {
+            kind,
+            hour,
+            effect,
+        })
     }
 
     proptest! {

@@ -84,7 +84,8 @@ impl Projection for StockProjection {
     ) -> Result<(), sqlx::Error> {
         let states = latest(events);
         let replaced = store::replace_states(tx, &states).await?;
-        metrics::counter!(STALE_VERSIONS).increment(states.len().saturating_sub(replaced).try_into().unwrap_or(0));
+        metrics::counter!(STALE_VERSIONS)
+            .increment(states.len().saturating_sub(replaced).try_into().unwrap_or(0));
         add_applied(tx, topic, partition, &tally(events)).await
     }
 
@@ -184,21 +185,33 @@ mod tests {
         }
 
         async fn stored(&self) -> anyhow::Result<Vec<(i64, i64, bool)>> {
-            rows(&mut self.database.connect().await?, "select product_id, version, sold_out from metrics.product_stock order by 1").await
+            rows(
+                &mut self.database.connect().await?,
+                "select product_id, version, sold_out from metrics.product_stock order by 1",
+            )
+            .await
         }
 
         async fn owed(&self) -> anyhow::Result<Vec<(i64, i64, bool)>> {
-            rows(&mut self.database.connect().await?, "select product_id, version, sold_out from metrics.cache_intent order by 1").await
+            rows(
+                &mut self.database.connect().await?,
+                "select product_id, version, sold_out from metrics.cache_intent order by 1",
+            )
+            .await
         }
     }
 
-    async fn rows(connection: &mut PgConnection, statement: &'static str) -> anyhow::Result<Vec<(i64, i64, bool)>> {
+    async fn rows(
+        connection: &mut PgConnection,
+        statement: &'static str,
+    ) -> anyhow::Result<Vec<(i64, i64, bool)>> {
         Ok(sqlx::query_as(statement).fetch_all(connection).await?)
     }
 
     #[test]
     fn only_the_newest_state_of_a_product_is_kept_in_any_order_of_arrival() {
-        let events = [state(2, 5, true), state(1, 3, false), state(2, 4, false), state(1, 2, true), state(2, 5, true)];
+        let events =
+            [state(2, 5, true), state(1, 3, false), state(2, 4, false), state(1, 2, true), state(2, 5, true)];
         assert_eq!(latest(&events), [state(1, 3, false), state(2, 5, true)]);
     }
 
@@ -229,7 +242,9 @@ mod tests {
         fixture.apply(&[state(1, 5, true)]).await?;
         assert_eq!(fixture.owed().await?, [(1, 5, true)]);
         let settings = SweeperSettings { interval: Duration::ZERO, age: Duration::ZERO, batch_max: 1 };
-        sweep(&settings, fixture.cache.as_ref(), &fixture.projection.pool).await.map_err(anyhow::Error::from_boxed)?;
+        sweep(&settings, fixture.cache.as_ref(), &fixture.projection.pool)
+            .await
+            .map_err(anyhow::Error::from_boxed)?;
         assert!(fixture.owed().await?.is_empty());
         let shown = fixture.cache.read(&[1]).await?;
         assert!(shown[0].sold_out(&card));

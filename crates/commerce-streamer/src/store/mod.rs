@@ -16,4 +16,3 @@ pub fn migrations() -> Migrator {
     migrator.dangerous_set_table_name("metrics._migrations");
     migrator
 }
-

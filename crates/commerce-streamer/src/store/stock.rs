@@ -42,7 +42,10 @@ pub(crate) async fn replace_states(tx: &mut PgConnection, states: &[State]) -> R
 }
 
 /// Clears what has been done: intents up to the versions of `states`.
-pub(crate) async fn clear_intents(connection: &mut PgConnection, states: &[State]) -> Result<(), sqlx::Error> {
+pub(crate) async fn clear_intents(
+    connection: &mut PgConnection,
+    states: &[State],
+) -> Result<(), sqlx::Error> {
     let (product_ids, versions, _) = columns(states);
     sqlx::query(
         "delete from metrics.cache_intent i

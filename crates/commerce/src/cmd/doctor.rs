@@ -70,13 +70,16 @@ async fn connect(url: &str) -> anyhow::Result<PgConnection> {
 async fn shop(config: &Config) -> anyhow::Result<String> {
     let mut connection = connect(&config.database.url).await?;
     let backlog = outbox::backlog(&mut connection).await.context("no outbox: run `commerce migrate`")?;
-    let age = backlog.oldest_age.map_or_else(String::new, |age| format!(", the oldest {} s old", age.as_secs()));
+    let age =
+        backlog.oldest_age.map_or_else(String::new, |age| format!(", the oldest {} s old", age.as_secs()));
     Ok(format!("{}: {} events wait to be published{age}", mask_url(&config.database.url), backlog.rows))
 }
 
 async fn metrics(config: &Config) -> anyhow::Result<String> {
     let mut connection = connect(config.metrics_url()).await?;
-    let owed = commerce_streamer::owed_intents(&mut connection).await.context("no counts: run `commerce migrate`")?;
+    let owed = commerce_streamer::owed_intents(&mut connection)
+        .await
+        .context("no counts: run `commerce migrate`")?;
     Ok(format!("{}: {owed} cache invalidations are owed", mask_url(config.metrics_url())))
 }
 
@@ -84,8 +87,11 @@ async fn kafka(config: &Config) -> anyhow::Result<String> {
     let client = config.kafka.client("doctor");
     refuse_weak_settings(&client.options)?;
     let topics = Admin::new(&client)?.list_topics().await?;
-    let missing: Vec<String> =
-        TOPICS.iter().map(|topic| config.kafka.topic(topic)).filter(|topic| !topics.contains_key(topic)).collect();
+    let missing: Vec<String> = TOPICS
+        .iter()
+        .map(|topic| config.kafka.topic(topic))
+        .filter(|topic| !topics.contains_key(topic))
+        .collect();
     if !missing.is_empty() {
         bail!("topics are missing: {}; run `commerce migrate`", missing.join(", "));
     }

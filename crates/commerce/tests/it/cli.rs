@@ -27,7 +27,11 @@ fn an_unknown_setting_is_refused_by_name() -> anyhow::Result<()> {
 
 #[test]
 fn a_password_is_never_printed() -> anyhow::Result<()> {
-    let variables = [("COMMERCE_KAFKA_BROKERS", "127.0.0.1:1"), ("COMMERCE_DATABASE_URL", "postgres://shop:s3cret@127.0.0.1:1/shop"), ("COMMERCE_REDIS_URL", "redis://:s3cret@127.0.0.1:1")];
+    let variables = [
+        ("COMMERCE_KAFKA_BROKERS", "127.0.0.1:1"),
+        ("COMMERCE_DATABASE_URL", "postgres://shop:s3cret@127.0.0.1:1/shop"),
+        ("COMMERCE_REDIS_URL", "redis://:s3cret@127.0.0.1:1"),
+    ];
     let printed = commerce(&["config"], &variables)?;
     anyhow::ensure!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
     let text = String::from_utf8_lossy(&printed.stdout).into_owned();

@@ -90,9 +90,15 @@ impl Shop {
     }
 
     /// Sends a request as the buyer, or as an administrator on the admin paths; answers status and body.
-    pub(crate) async fn send(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> Result<(u16, Value)> {
+    pub(crate) async fn send(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<(u16, Value)> {
         let url = format!("http://127.0.0.1:{}{path}", self.api_port);
-        let mut request = self.http.request(method, url).header("X-USER-ID", BUYER).header("X-USER-ROLE", "admin");
+        let mut request =
+            self.http.request(method, url).header("X-USER-ID", BUYER).header("X-USER-ROLE", "admin");
         if let Some(body) = body {
             request = request.json(&body);
         }
@@ -101,7 +107,12 @@ impl Shop {
     }
 
     /// As [`Self::send`], and insists on success.
-    pub(crate) async fn succeed(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> Result<Value> {
+    pub(crate) async fn succeed(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value> {
         let (status, answer) = self.send(method, path, body).await?;
         ensure!((200..300).contains(&status), "{path}: {status} {answer}");
         Ok(answer["data"].clone())

@@ -11,7 +11,8 @@ use crate::harness::{Role, Shop};
 /// SIGKILL.
 const KILLED: i32 = 9;
 /// Where a relay can be killed.
-const RELAY_POINTS: [&str; 3] = ["relay.before_publish", "relay.after_ack_before_position", "relay.after_position"];
+const RELAY_POINTS: [&str; 3] =
+    ["relay.before_publish", "relay.after_ack_before_position", "relay.after_position"];
 /// Where a streamer can be killed.
 const STREAMER_POINTS: [&str; 4] =
     ["inbox.after_fence", "inbox.before_commit", "inbox.after_commit", "inbox.after_invalidation"];
@@ -75,7 +76,10 @@ async fn sold_out_is_shown_although_the_streamer_died_before_the_invalidation() 
     ensure!(shown["soldOut"] == false, "{shown}");
     let streamer = shop.spawn_with(
         "streamer",
-        &[("FAILPOINTS", "inbox.after_commit=return"), ("COMMERCE_STREAMER_CONSUMERS", r#"["product-stock"]"#)],
+        &[
+            ("FAILPOINTS", "inbox.after_commit=return"),
+            ("COMMERCE_STREAMER_CONSUMERS", r#"["product-stock"]"#),
+        ],
     )?;
     let (status, answer) = shop.order(product, 1).await?;
     ensure!(status < 300, "{answer}");

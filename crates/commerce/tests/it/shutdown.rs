@@ -20,9 +20,10 @@ async fn every_role_ends_well_when_it_is_asked_to() -> Result<()> {
         let status = role.ended().await?;
         ensure!(status.success(), "ended with {status}");
     }
-    let leases: i64 = sqlx::query_scalar("select count(*) from outbox.shard where lease_until > clock_timestamp()")
-        .fetch_one(&mut shop.connect().await?)
-        .await?;
+    let leases: i64 =
+        sqlx::query_scalar("select count(*) from outbox.shard where lease_until > clock_timestamp()")
+            .fetch_one(&mut shop.connect().await?)
+            .await?;
     ensure!(leases == 0, "{leases} shards were not given back");
     Ok(())
 }

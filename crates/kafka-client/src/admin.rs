@@ -205,7 +205,7 @@ async fn ask<T: Send + 'static>(
         let answer = tokio::task::spawn_blocking(move || asked()).await.map_err(AdminError::Dropped)?;
         match answer {
             Err(error) if is_passing(&error) && Instant::now() < deadline => {
-                tokio::time::sleep(ASK_PAUSE).await
+                tokio::time::sleep(ASK_PAUSE).await;
             }
             answer => return answer.map_err(|source| AdminError::Ask { doing, source }),
         }

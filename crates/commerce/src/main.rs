@@ -6,6 +6,7 @@ mod roles;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -47,18 +48,22 @@ enum Command {
     Config(cmd::config::Arguments),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// How long calls into client libraries that nobody waits for any more may hold up the end of the process.
+const LEFT_BEHIND_MAX: Duration = Duration::from_millis(500);
+
+fn main() -> ExitCode {
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
     let cli = Cli::parse();
-    match run(cli).await {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let outcome = tokio::runtime::Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| {
+        let outcome = runtime.block_on(run(cli));
+        runtime.shutdown_timeout(LEFT_BEHIND_MAX);
+        outcome
+    });
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {

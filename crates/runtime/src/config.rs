@@ -5,8 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use figment::Figment;
 use figment::providers::{Env, Format, Toml};
+use figment::{Figment, Provider};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
@@ -35,6 +35,18 @@ pub fn load<T: DeserializeOwned>(
     file: Option<&Path>,
     ignored: &'static [&'static str],
 ) -> Result<T, ConfigError> {
+    let variables = Env::prefixed(VARIABLE_PREFIX)
+        .filter(move |key| !ignored.iter().any(|name| key.as_str().eq_ignore_ascii_case(name)))
+        .map(|key| key.as_str().to_ascii_lowercase().replacen('_', ".", 1).into());
+    layered(defaults, file, variables)
+}
+
+/// The layers, lowest first.
+fn layered<T: DeserializeOwned>(
+    defaults: &str,
+    file: Option<&Path>,
+    variables: impl Provider,
+) -> Result<T, ConfigError> {
     let mut layers = Figment::from(Toml::string(defaults));
     if let Some(path) = file {
         if !path.exists() {
@@ -42,9 +54,6 @@ pub fn load<T: DeserializeOwned>(
         }
         layers = layers.merge(Toml::file_exact(path));
     }
-    let variables = Env::prefixed(VARIABLE_PREFIX)
-        .filter(move |key| !ignored.iter().any(|name| key.as_str().eq_ignore_ascii_case(name)))
-        .map(|key| key.as_str().to_ascii_lowercase().replacen('_', ".", 1).into());
     layers.merge(variables).extract().map_err(|error| ConfigError::Invalid(Box::new(error)))
 }
 
@@ -52,7 +61,9 @@ pub fn load<T: DeserializeOwned>(
 mod tests {
     use serde::Deserialize;
 
-    use super::load;
+    use figment::providers::{Format, Toml};
+
+    use super::{layered, load};
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -70,7 +81,7 @@ mod tests {
 
     #[test]
     fn defaults_alone_are_enough() {
-        let settings: Settings = load(DEFAULTS, None, &["KAFKA_TOPIC_PREFIX", "KAFKA_BROKERS"]).unwrap();
+        let settings: Settings = layered(DEFAULTS, None, Toml::string("")).unwrap();
         assert_eq!(settings.kafka.topic_prefix, "shop-");
     }
 
@@ -78,8 +89,7 @@ mod tests {
     fn an_unknown_key_is_refused_by_name() {
         let file = std::env::temp_dir().join(format!("commerce-config-{}.toml", std::process::id()));
         std::fs::write(&file, "[kafka]\ntopic_prefx = 'x'\n").unwrap();
-        let error =
-            load::<Settings>(DEFAULTS, Some(&file), &["KAFKA_TOPIC_PREFIX", "KAFKA_BROKERS"]).unwrap_err();
+        let error = layered::<Settings>(DEFAULTS, Some(&file), Toml::string("")).unwrap_err();
         std::fs::remove_file(&file).unwrap();
         assert!(error.to_string().contains("topic_prefx"), "{error}");
     }

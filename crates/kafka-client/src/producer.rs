@@ -220,7 +220,7 @@ impl<S: DeliverySink> Producer<S> {
         self.native.flush(timeout).is_ok()
     }
 
-    /// Records that are accepted and not yet acknowledged.
+    /// Records that are accepted and not yet acknowledged; at most, because the client's own unread events count too.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         usize::try_from(self.native.in_flight_count()).unwrap_or(0)

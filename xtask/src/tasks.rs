@@ -46,7 +46,7 @@ impl Drop for Services {
 pub(crate) fn test(arguments: &[String]) -> Result<()> {
     let services = Services::up()?;
     let mut command = services.command("cargo");
-    command.args(["test", "--features", FAILPOINTS]);
+    command.args(["test", "--no-fail-fast", "--features", FAILPOINTS]);
     if !arguments.iter().any(|argument| argument == "-p" || argument == "--package") {
         command.arg("--workspace");
     }

@@ -65,6 +65,12 @@ pub enum AdminError {
         /// The broker's reason.
         code: RDKafkaErrorCode,
     },
+    /// A topic was created, and the brokers still do not know it.
+    #[error("topic {topic} was created, and the brokers do not know it yet")]
+    Unseen {
+        /// The topic.
+        topic: String,
+    },
     /// The blocking task ended without an answer: the runtime is shutting down.
     #[error("question to the brokers was dropped")]
     Dropped(#[source] tokio::task::JoinError),
@@ -86,7 +92,7 @@ impl Admin {
         Ok(Self { native: Arc::new(native) })
     }
 
-    /// Creates those topics that do not exist; existing ones stay as they are.
+    /// Creates those topics that do not exist, and waits until they can be used; existing ones stay as they are.
     ///
     /// # Errors
     /// No answer, or the first topic that the brokers refuse.
@@ -107,7 +113,24 @@ impl Admin {
             })
             .collect();
         let results = self.native.create_topics(&topics, &options()).await;
-        check(DOING, results, RDKafkaErrorCode::TopicAlreadyExists)
+        check(DOING, results, RDKafkaErrorCode::TopicAlreadyExists)?;
+        self.await_topics(specs).await
+    }
+
+    /// A controller answers before every broker has heard of a new topic; whoever used it at once would be told that it
+    /// does not exist.
+    async fn await_topics(&self, specs: &[TopicSpec]) -> Result<(), AdminError> {
+        let deadline = Instant::now() + ASK_TIMEOUT;
+        loop {
+            let known = self.list_topics().await?;
+            let Some(missing) = specs.iter().find(|spec| !known.contains_key(&spec.name)) else {
+                return Ok(());
+            };
+            if Instant::now() >= deadline {
+                return Err(AdminError::Unseen { topic: missing.name.clone() });
+            }
+            tokio::time::sleep(ASK_PAUSE).await;
+        }
     }
 
     /// Deletes topics; those that do not exist are fine.

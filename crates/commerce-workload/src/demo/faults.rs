@@ -15,10 +15,12 @@ use super::resend::Resender;
 use super::roles::{Role, Roles};
 use super::schedule::{Amounts, Fault, schedule};
 use super::screen::Screen;
-use crate::traffic::Market;
+use crate::traffic::{Market, whole};
 
 /// How long Kafka is away, beyond the time that it takes to stop and to start.
 const OUTAGE: Duration = Duration::from_secs(4);
+/// Traffic goes on up to the place of the so-manieth next fault while one is under way.
+const AHEAD_MAX: usize = 2;
 /// How often the progress of the traffic is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -81,13 +83,18 @@ impl Faults {
             duplicates: settings.duplicates,
             poison: settings.poison,
         };
+        let faults = schedule(&amounts);
         let total = f64::from(u32::try_from(settings.commands).unwrap_or(u32::MAX));
-        for (at, fault) in schedule(&amounts) {
-            while f64::from(u32::try_from(self.commands_done()).unwrap_or(u32::MAX)) < at * total {
+        for (place, (at, fault)) in faults.iter().enumerate() {
+            // On a slow machine a fault takes longer than the traffic up to the next: it must not run away.
+            let held_at = faults.get(place + AHEAD_MAX).map_or(u64::MAX, |(at, _)| whole(at * total));
+            self.market.pace.set_limit(held_at);
+            while self.commands_done() < whole(at * total) {
                 sleep(LOOK_INTERVAL).await;
             }
-            self.inject(fault).await.with_context(|| format!("fault {fault:?}"))?;
+            self.inject(*fault).await.with_context(|| format!("fault {fault:?}"))?;
         }
+        self.market.pace.set_limit(u64::MAX);
         Ok(())
     }
 

@@ -82,7 +82,7 @@ impl Stage {
             kafka: self.isolation.client(&self.settings),
             topic_prefix: self.isolation.topic_prefix.clone(),
         };
-        let begun = Instant::now();
+        let ended = Instant::now();
         let ends = settle(&pipeline, &self.screen).await?;
         let settling = begun.elapsed();
         let ledger = played.market.ledger().clone();

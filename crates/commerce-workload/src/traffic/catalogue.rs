@@ -4,7 +4,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::popularity::Popularity;
-use super::{TrafficSettings, seed};
+use super::{TrafficSettings, seed, whole};
 
 /// Scarce products stand at these ranks: popular enough to sell out, not so many that most orders are refused.
 const SCARCE_RANKS: std::ops::Range<usize> = 4..150;
@@ -55,7 +55,8 @@ pub fn catalogue(settings: &TrafficSettings, popularity: &Popularity) -> Vec<Pla
         })
         .collect();
     for (turn, rank) in SCARCE_RANKS.step_by(SCARCE_EVERY).enumerate() {
-        let stock = whole(settings.demand(popularity, rank) * SCARCE_STOCK).max(1);
+        let demand = settings.demand(popularity, rank);
+        let stock = i64::try_from(whole(demand * SCARCE_STOCK)).unwrap_or(PLENTY).max(1);
         if rank >= settings.products {
             break;
         }
@@ -65,12 +66,6 @@ pub fn catalogue(settings: &TrafficSettings, popularity: &Popularity) -> Vec<Pla
         }
     }
     products
-}
-
-/// The nearest whole number; far within range for any demand.
-fn whole(number: f64) -> i64 {
-    // Text is the one conversion without a cast; this runs a few dozen times.
-    format!("{number:.0}").parse().unwrap_or(PLENTY)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use tokio::sync::{RwLock, RwLockReadGuard, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::pace::Pace;
 use super::plan::{BuyerPlan, PlannedLine, Step, TrafficSettings};
 use super::shop::{Placed, Shop, ShopError};
 use super::{PlannedProduct, Popularity};
@@ -44,6 +45,8 @@ pub struct Market {
     pub product_ids: Vec<i64>,
     /// How far the traffic is.
     pub tallies: Tallies,
+    /// How far it may go.
+    pub pace: Pace,
     ledger: Mutex<Ledger>,
     /// One for each product that the operator restocks: orders and cancellations hold it shared until they are in the
     /// ledger, the operator alone, so that what he sets the stock to has one place in the order of events.
@@ -65,6 +68,7 @@ impl Market {
             products,
             product_ids,
             tallies: Tallies::default(),
+            pace: Pace::default(),
             ledger: Mutex::new(ledger),
             restocking,
         }
@@ -173,6 +177,7 @@ struct Buyer {
 impl Buyer {
     async fn run(mut self, plan: BuyerPlan, slots: &Semaphore) -> anyhow::Result<()> {
         for step in plan {
+            self.market.pace.wait(|| self.market.tallies.done.load(Ordering::Relaxed)).await;
             let slot = slots.acquire().await?;
             self.step(step).await?;
             drop(slot);

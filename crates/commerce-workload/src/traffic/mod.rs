@@ -6,6 +6,7 @@
 mod catalogue;
 mod drive;
 mod operator;
+mod pace;
 mod plan;
 mod popularity;
 mod shop;
@@ -13,6 +14,7 @@ mod shop;
 pub use catalogue::{PlannedProduct, catalogue};
 pub use drive::{Driven, Market, Tallies, drive};
 pub use operator::{Restocking, restock};
+pub use pace::Pace;
 pub use plan::{BuyerPlan, PlannedLine, Step, TrafficSettings};
 pub use popularity::Popularity;
 pub use shop::{NewProduct, ProductRow, Shop, ShopError};
@@ -24,4 +26,10 @@ fn seed(run_seed: u64, purpose: &str, number: u64) -> u64 {
     const PRIME: u64 = 0x0100_0000_01b3;
     let bytes = run_seed.to_be_bytes().into_iter().chain(purpose.bytes()).chain(number.to_be_bytes());
     bytes.fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
+}
+
+/// The nearest whole number; 0 for what is none.
+pub(crate) fn whole(number: f64) -> u64 {
+    // Text is the one conversion without a cast, and nothing here is done often.
+    format!("{number:.0}").parse().unwrap_or(0)
 }

@@ -16,6 +16,17 @@ use super::prober::Latencies;
 /// Differing products that are named.
 const DIFFERENCES_SHOWN: usize = 20;
 
+/// How long it took.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    /// The traffic, without the time for which it was held back.
+    pub(super) traffic: Duration,
+    /// From the last command, or the last fault, until everything had its effect.
+    pub(super) settling: Duration,
+    /// From the first command until everything had its effect.
+    pub(super) total: Duration,
+}
+
 /// Everything that a run has shown.
 #[derive(Debug, Clone)]
 pub(super) struct Report {
@@ -31,8 +42,7 @@ pub(super) struct Report {
     pub(super) duplicates: u64,
     pub(super) commands: u64,
     pub(super) records: i64,
-    pub(super) traffic: Duration,
-    pub(super) settling: Duration,
+    pub(super) times: Times,
     pub(super) latencies: Latencies,
 }
 
@@ -43,11 +53,11 @@ impl Report {
     }
 
     fn commands_per_second(&self) -> f64 {
-        per_second(self.commands, self.traffic)
+        per_second(self.commands, self.times.traffic)
     }
 
     fn events_per_second(&self) -> f64 {
-        per_second(u64::try_from(self.records).unwrap_or(0), self.traffic + self.settling)
+        per_second(u64::try_from(self.records).unwrap_or(0), self.times.total)
     }
 
     /// What stands below the lines: name and text.
@@ -62,7 +72,8 @@ impl Report {
                 times.len()
             )
         };
-        let (traffic, settling) = (self.traffic.as_secs_f64(), self.settling.as_secs_f64());
+        let times = [self.times.traffic, self.times.total, self.times.settling];
+        let [traffic, total, settling] = times.map(|time| time.as_secs_f64());
         [
             (
                 "commands",
@@ -71,7 +82,7 @@ impl Report {
             (
                 "events",
                 format!(
-                    "{:.0}/s, {} records on the topics, settled {settling:.1} s after the last command",
+                    "{:.0}/s, {} records in {total:.1} s, settled {settling:.1} s after the last of them",
                     self.events_per_second(),
                     grouped(self.records)
                 ),
@@ -115,7 +126,7 @@ impl Report {
         let mut figures = vec![
             figure("demo.commands".to_owned(), "commands/s", self.commands_per_second()),
             figure("demo.events".to_owned(), "events/s", self.events_per_second()),
-            figure("demo.settling".to_owned(), "s", self.settling.as_secs_f64()),
+            figure("demo.settling".to_owned(), "s", self.times.settling.as_secs_f64()),
             figure("demo.visible.p50".to_owned(), "ms", millis(calm, 0.5)),
             figure("demo.visible.p99".to_owned(), "ms", millis(calm, 0.99)),
             figure("demo.visible_with_faults.p50".to_owned(), "ms", millis(all, 0.5)),
@@ -282,8 +293,11 @@ mod tests {
             duplicates: 1_000,
             commands: 100_000,
             records: 95_000,
-            traffic: Duration::from_secs(40),
-            settling: Duration::from_secs(2),
+            times: Times {
+                traffic: Duration::from_secs(40),
+                settling: Duration::from_secs(2),
+                total: Duration::from_secs(50),
+            },
             latencies,
         }
     }

@@ -13,15 +13,15 @@ use super::check::{check_dead_letters, check_products};
 use super::faults::{Done, Faults};
 use super::isolation::Isolation;
 use super::prober::{Latencies, Prober};
-use super::report::Report;
+use super::report::{Report, Times};
 use super::resend::Resender;
 use super::roles::{Role, Roles};
 use super::screen::Screen;
 use super::settle::settle;
 use crate::ledger::Ledger;
 use crate::traffic::{
-    Market, NewProduct, PlannedProduct, Popularity, Restocking, Shop, TrafficSettings, catalogue, drive,
-    restock,
+    Driven, Market, NewProduct, PlannedProduct, Popularity, Restocking, Shop, TrafficSettings, catalogue,
+    drive, restock,
 };
 use crate::verify::{Ends, Pipeline};
 
@@ -52,7 +52,7 @@ struct Played {
     done: Done,
     restocked: u64,
     latencies: Latencies,
-    took: Duration,
+    driven: Driven,
 }
 
 impl Stage {
@@ -84,13 +84,17 @@ impl Stage {
         };
         let ended = Instant::now();
         let ends = settle(&pipeline, &self.screen).await?;
-        let settling = begun.elapsed();
+        let times = Times {
+            traffic: played.driven.took,
+            settling: ended.elapsed(),
+            total: played.driven.begun.elapsed(),
+        };
         let ledger = played.market.ledger().clone();
         let mut products = check_products(&played.market.shop, &pipeline, ledger.products()).await?;
         let letters = check_dead_letters(&pipeline, &played.done.poison).await?;
         products.lines.extend(letters.lines);
         products.differences.extend(letters.differences);
-        Ok(report(&self.settings, &played, &ledger, products, &ends, settling))
+        Ok(report(&self.settings, &played, &ledger, products, &ends, times))
     }
 
     async fn start_roles(&self) -> anyhow::Result<()> {
@@ -147,7 +151,7 @@ impl Stage {
         };
         let (driven, latencies) = tokio::try_join!(work, prober.run(stop.clone()))?;
         let restocked = restocking.done.load(Ordering::Relaxed);
-        Ok(Played { done: faults.done(), restocked, latencies, took: driven.took, market })
+        Ok(Played { done: faults.done(), restocked, latencies, driven, market })
     }
 
     fn faults(&self, market: &Arc<Market>, traded: Vec<i64>) -> anyhow::Result<Faults> {
@@ -208,7 +212,7 @@ fn report(
     ledger: &Ledger,
     comparison: super::check::Comparison,
     ends: &Ends,
-    settling: Duration,
+    times: Times,
 ) -> Report {
     let tallies = &played.market.tallies;
     Report {
@@ -224,8 +228,7 @@ fn report(
         duplicates: played.done.duplicates,
         commands: tallies.done.load(Ordering::Relaxed),
         records: ends.values().sum(),
-        traffic: played.took,
-        settling,
+        times,
         latencies: played.latencies.clone(),
     }
 }

@@ -138,7 +138,9 @@ impl Market {
 /// How a run of traffic went.
 #[derive(Debug, Clone, Copy)]
 pub struct Driven {
-    /// From the first command to the last answer.
+    /// When the first command was sent.
+    pub begun: Instant,
+    /// From then to the last answer, without the time for which traffic was held back.
     pub took: Duration,
 }
 
@@ -164,7 +166,7 @@ pub async fn drive(
     while let Some(ended) = buyers.join_next().await {
         ended.context("a buyer panicked")??;
     }
-    Ok(Driven { took: begun.elapsed() })
+    Ok(Driven { begun, took: begun.elapsed().saturating_sub(market.pace.held_for()) })
 }
 
 struct Buyer {

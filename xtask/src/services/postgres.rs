@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn the_socket_directory_is_encoded_in_the_url() {
-        assert_eq!(percent_encoded(Path::new("/work/my repo/.run")), "%2Fwork%2Fmy%20repo%2F.run");
+        assert_eq!(percent_encoded(Path::new("/srv/my repo/.run")), "%2Fsrv%2Fmy%20repo%2F.run");
         assert_eq!(percent_encoded(Path::new("/é&?")), "%2F%C3%A9%26%3F");
     }
 

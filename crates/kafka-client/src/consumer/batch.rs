@@ -1,9 +1,11 @@
-//! Records of one partition, copied once into one piece of memory.
+//! Records of one partition, copied once into few pieces of memory.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use rdkafka::message::{Headers as _, Message, Timestamp};
+
+use super::chunks::{ChunkPlace, ChunkPool, Chunks};
 
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,8 +40,10 @@ pub struct RecordBatch {
     pub origin: TopicPartition,
     /// The number given by [`Consumer::assign`](crate::Consumer::assign) or [`Consumer::seek`](crate::Consumer::seek).
     pub generation: u64,
-    bytes: Vec<u8>,
+    bytes: Chunks,
     records: Vec<Place>,
+    /// Headers of the record that is being appended.
+    headers: Vec<u8>,
 }
 
 /// Where a record's parts lie: key, value, headers, one after the other.
@@ -47,7 +51,7 @@ pub struct RecordBatch {
 struct Place {
     offset: i64,
     time: RecordTime,
-    start: usize,
+    start: ChunkPlace,
     key: Option<usize>,
     value: Option<usize>,
     /// `None`: a header's name is not UTF-8.
@@ -109,7 +113,12 @@ impl RecordBatch {
     /// An empty batch.
     #[must_use]
     pub fn new(origin: TopicPartition, generation: u64) -> Self {
-        Self { origin, generation, bytes: Vec::new(), records: Vec::new() }
+        Self::in_pool(origin, generation, ChunkPool::new(0))
+    }
+
+    /// An empty batch whose memory comes from a pool and returns to it.
+    pub(super) fn in_pool(origin: TopicPartition, generation: u64, pool: ChunkPool) -> Self {
+        Self { origin, generation, bytes: Chunks::new(pool), records: Vec::new(), headers: Vec::new() }
     }
 
     /// Number of records.
@@ -127,7 +136,7 @@ impl RecordBatch {
     /// Bytes of keys, values and headers.
     #[must_use]
     pub fn byte_len(&self) -> usize {
-        self.bytes.len()
+        self.bytes.byte_len()
     }
 
     /// The record at `index`, if there is one.
@@ -150,27 +159,25 @@ impl RecordBatch {
         value: Option<&[u8]>,
         headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
     ) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(key.unwrap_or_default());
-        self.bytes.extend_from_slice(value.unwrap_or_default());
-        let headers_start = self.bytes.len();
+        self.headers.clear();
         // The client library panics on a header's name that is not UTF-8; a foreign producer must not stop the thread.
         let readable = catch_unwind(AssertUnwindSafe(|| {
             for (name, value) in headers {
-                push_part(&mut self.bytes, Some(name.as_bytes()));
-                push_part(&mut self.bytes, value);
+                push_part(&mut self.headers, Some(name.as_bytes()));
+                push_part(&mut self.headers, value);
             }
         }));
         if readable.is_err() {
-            self.bytes.truncate(headers_start);
+            self.headers.clear();
         }
+        let start = self.bytes.append(&[key.unwrap_or_default(), value.unwrap_or_default(), &self.headers]);
         self.records.push(Place {
             offset,
             time,
             start,
             key: key.map(<[u8]>::len),
             value: value.map(<[u8]>::len),
-            headers: readable.ok().map(|()| self.bytes.len() - headers_start),
+            headers: readable.ok().map(|()| self.headers.len()),
         });
     }
 
@@ -189,16 +196,15 @@ impl RecordBatch {
     }
 
     fn record(&self, place: &Place) -> RecordRef<'_> {
-        let value_start = place.start + place.key.unwrap_or(0);
-        let headers_start = value_start + place.value.unwrap_or(0);
+        let bytes = self.bytes.from(place.start);
+        let (key, bytes) = bytes.split_at(place.key.unwrap_or(0));
+        let (value, bytes) = bytes.split_at(place.value.unwrap_or(0));
         RecordRef {
             offset: place.offset,
             time: place.time,
-            key: place.key.map(|length| &self.bytes[place.start..place.start + length]),
-            value: place.value.map(|length| &self.bytes[value_start..value_start + length]),
-            headers: place
-                .headers
-                .map(|length| HeaderIter { rest: &self.bytes[headers_start..headers_start + length] }),
+            key: place.key.map(|_| key),
+            value: place.value.map(|_| value),
+            headers: place.headers.map(|length| HeaderIter { rest: &bytes[..length] }),
         }
     }
 }

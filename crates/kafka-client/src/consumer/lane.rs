@@ -8,8 +8,9 @@ use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 
+use super::chunks::ChunkPool;
 use super::context::Context;
-use super::{ConsumerEvent, ConsumerSettings, RecordBatch, TopicPartition};
+use super::{ConsumerEvent, ConsumerSettings, RecordBatch, Start, TopicPartition};
 
 /// Records taken from one partition before the next one has its turn.
 const TURN_RECORDS: usize = 512;
@@ -17,6 +18,7 @@ const TURN_RECORDS: usize = 512;
 pub(super) struct Lane {
     pub(super) origin: TopicPartition,
     queue: PartitionQueue<Context>,
+    pool: ChunkPool,
     generation: u64,
     /// Records below were handed over, or lie before the start.
     next: i64,
@@ -52,17 +54,17 @@ impl Lane {
     /// The queue is split off before the assignment, or records would slip into the main queue.
     pub(super) fn new(
         consumer: &Arc<BaseConsumer<Context>>,
-        origin: TopicPartition,
-        next: i64,
-        generation: u64,
+        pool: ChunkPool,
+        Start { origin, offset: next, generation }: Start,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Option<Self> {
         let mut queue = consumer.split_partition_queue(&origin.topic, origin.partition)?;
         queue.set_nonempty_callback(wake);
-        let filling = RecordBatch::new(origin.clone(), generation);
+        let filling = RecordBatch::in_pool(origin.clone(), generation, pool.clone());
         Some(Self {
             origin,
             queue,
+            pool,
             generation,
             next,
             filling,
@@ -81,8 +83,8 @@ impl Lane {
 
     /// Drops what it holds; records from `next` on belong to `generation`.
     pub(super) fn restart(&mut self, next: i64, generation: u64) {
-        self.filling = RecordBatch::new(self.origin.clone(), generation);
         self.generation = generation;
+        self.filling = self.empty_batch();
         self.next = next;
         self.since = None;
         self.outstanding = None;
@@ -132,8 +134,12 @@ impl Lane {
         }
         self.outstanding = Some(self.filling.byte_len());
         self.since = None;
-        let next = RecordBatch::new(self.origin.clone(), self.generation);
+        let next = self.empty_batch();
         Some(std::mem::replace(&mut self.filling, next))
+    }
+
+    fn empty_batch(&self) -> RecordBatch {
+        RecordBatch::in_pool(self.origin.clone(), self.generation, self.pool.clone())
     }
 
     /// The news that everything up to the log's end was handed over.

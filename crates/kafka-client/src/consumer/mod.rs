@@ -5,6 +5,7 @@
 //! not done. Deliberately absent: what records mean, and where offsets are kept.
 
 mod batch;
+mod chunks;
 mod context;
 mod lane;
 mod poll;
@@ -26,6 +27,7 @@ pub use batch::{HeaderIter, RecordBatch, RecordRef, RecordTime, TopicPartition};
 pub use settings::ConsumerSettings;
 
 use crate::admin::Watermarks;
+use chunks::ChunkPool;
 use context::Context;
 use poll::{PollState, PollThread};
 
@@ -181,6 +183,7 @@ impl Consumer {
         };
         let name = format!("consumer {}", settings.group);
         let thread = PollThread {
+            pool: ChunkPool::new(settings.buffer_bytes_max),
             settings,
             consumer: native,
             commands: command_receiver,

@@ -15,6 +15,7 @@ use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use super::chunks::ChunkPool;
 use super::context::{Context, Rebalance, list};
 use super::lane::{Lane, Trouble, Turn};
 use super::{Command, ConsumerEvent, ConsumerSettings, Start, TopicPartition, Waker};
@@ -32,6 +33,7 @@ pub(super) struct PollThread {
     pub(super) commands: Receiver<Command>,
     pub(super) waker: Arc<Waker>,
     pub(super) ticks: Arc<AtomicU64>,
+    pub(super) pool: ChunkPool,
     pub(super) state: PollState,
 }
 
@@ -190,7 +192,7 @@ impl PollThread {
         for start in starts {
             let waker = Arc::clone(&self.waker);
             let wake = move || waker.wake();
-            let lane = Lane::new(&self.consumer, start.origin.clone(), start.offset, start.generation, wake);
+            let lane = Lane::new(&self.consumer, self.pool.clone(), start.clone(), wake);
             match lane {
                 Some(lane) => {
                     self.state.assigned.insert(start.origin.clone());

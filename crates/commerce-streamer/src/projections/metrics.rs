@@ -45,14 +45,7 @@ impl Projection for MetricsProjection {
     type Event = Change;
 
     fn decode(&self, record: &RecordView<'_>) -> Result<Decision<Change>, Refusal> {
-        if TypeName::find(record.event_type).is_none() {
-            return match decode(record) {
-                Err(refusal) if refusal.reason == "unknown_type" => Ok(Decision::Skip),
-                Err(refusal) => Err(refusal),
-                Ok(_) => Ok(Decision::Skip),
-            };
-        }
-        let event = decode(record)?;
+        let Some(event) = decode(record)? else { return Ok(Decision::Skip) };
         let hour = hour_of(record.occurred_at)?;
         let kind = event.type_name();
         let effect = match event {

@@ -6,10 +6,14 @@ pub(crate) mod stock;
 use commerce_events::{DecodeError, Event};
 use inbox::{RecordView, Refusal};
 
-/// Decodes a record by the contract of the shop's events; what is wrong with it becomes the dead letter's reason.
-fn decode(record: &RecordView<'_>) -> Result<Event, Refusal> {
-    commerce_events::decode(record.event_type, record.key, record.value)
-        .map_err(|error| Refusal { reason: reason(&error), error: chain(&error) })
+/// Decodes a record by the contract of the shop's events; `None` is a type that the contract does not know, which other
+/// services may send. What is wrong with a record becomes the dead letter's reason.
+fn decode(record: &RecordView<'_>) -> Result<Option<Event>, Refusal> {
+    match commerce_events::decode(record.event_type, record.key, record.value) {
+        Ok(event) => Ok(Some(event)),
+        Err(DecodeError::UnknownType(_)) => Ok(None),
+        Err(error) => Err(Refusal { reason: reason(&error), error: chain(&error) }),
+    }
 }
 
 /// The slug that operators group by.

@@ -58,21 +58,12 @@ impl Projection for StockProjection {
     type Event = State;
 
     fn decode(&self, record: &RecordView<'_>) -> Result<Decision<State>, Refusal> {
-        match decode(record) {
-            Ok(Event::Stock(StockEvent::Depleted(stock))) => Ok(Decision::Apply(State {
-                product_id: stock.product_id,
-                version: stock.version,
-                sold_out: true,
-            })),
-            Ok(Event::Stock(StockEvent::Replenished(stock))) => Ok(Decision::Apply(State {
-                product_id: stock.product_id,
-                version: stock.version,
-                sold_out: false,
-            })),
-            Ok(Event::Catalog(_) | Event::Order(_) | Event::View(_)) => Ok(Decision::Skip),
-            Err(refusal) if refusal.reason == "unknown_type" => Ok(Decision::Skip),
-            Err(refusal) => Err(refusal),
-        }
+        let (stock, sold_out) = match decode(record)? {
+            Some(Event::Stock(StockEvent::Depleted(stock))) => (stock, true),
+            Some(Event::Stock(StockEvent::Replenished(stock))) => (stock, false),
+            Some(Event::Catalog(_) | Event::Order(_) | Event::View(_)) | None => return Ok(Decision::Skip),
+        };
+        Ok(Decision::Apply(State { product_id: stock.product_id, version: stock.version, sold_out }))
     }
 
     async fn apply(

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result};
+use commerce_workload::machine;
 use serde::Serialize;
 
 /// One figure over all runs.
@@ -58,8 +58,8 @@ impl Figures {
             })
             .collect();
         let text = serde_json::to_string_pretty(&serde_json::json!({
-            "machine": machine(),
-            "commit": output("git", &["rev-parse", "--short", "HEAD"]),
+            "machine": machine::machine(),
+            "commit": machine::commit(),
             "figures": figures,
         }))?;
         if path == Path::new("-") {
@@ -81,24 +81,6 @@ fn spread(values: &[f64]) -> (f64, f64, f64) {
         f64::midpoint(at(middle.wrapping_sub(1)), at(middle))
     };
     (median, at(0), at(sorted.len().wrapping_sub(1)))
-}
-
-fn machine() -> serde_json::Value {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
-    serde_json::json!({
-        "cores": std::thread::available_parallelism().map_or(0, usize::from),
-        "cpu": model.trim_start_matches([' ', '\t', ':']),
-        "kernel": output("uname", &["-sr"]),
-    })
-}
-
-fn output(program: &str, arguments: &[&str]) -> String {
-    Command::new(program)
-        .args(arguments)
-        .output()
-        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-        .unwrap_or_default()
 }
 
 #[cfg(test)]

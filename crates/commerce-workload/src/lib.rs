@@ -4,6 +4,7 @@
 
 pub mod demo;
 pub mod ledger;
+pub mod machine;
 mod output;
 pub mod replay;
 pub mod traffic;

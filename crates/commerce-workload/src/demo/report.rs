@@ -1,7 +1,6 @@
 //! The table at the end, and the same as JSON.
 
 use std::fmt;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use serde_json::{Value, json};
 use super::DemoSettings;
 use super::check::Line;
 use super::prober::Latencies;
+use crate::machine::{commit, machine};
 
 /// Differing products that are named.
 const DIFFERENCES_SHOWN: usize = 20;
@@ -150,7 +150,7 @@ impl Report {
             .collect();
         json!({
             "machine": machine(),
-            "commit": output("git", &["rev-parse", "--short", "HEAD"]),
+            "commit": commit(),
             "exact": self.exact(),
             "lines": lines,
             "figures": figures,
@@ -223,24 +223,6 @@ fn grouped(number: i64) -> String {
         text.push(digit);
     }
     text
-}
-
-fn machine() -> Value {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
-    json!({
-        "cores": std::thread::available_parallelism().map_or(0, usize::from),
-        "cpu": model.trim_start_matches([' ', '\t', ':']),
-        "kernel": output("uname", &["-sr"]),
-    })
-}
-
-fn output(program: &str, arguments: &[&str]) -> String {
-    Command::new(program)
-        .args(arguments)
-        .output()
-        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -105,8 +105,7 @@ pub async fn run(settings: DemoSettings) -> anyhow::Result<DemoOutcome> {
     if let Ok(report) = &ended {
         ended = publish(report, settings.json.as_deref()).map(|()| report.clone());
         if settings.keep {
-            // Ends by the interruption that it waits for.
-            let _ = guarded(&roles, stay(&roles, &screen)).await;
+            ended = stay(&roles, &screen).await.and(ended);
         }
     }
     for (role, status) in roles.stop().await? {
@@ -123,21 +122,34 @@ pub async fn run(settings: DemoSettings) -> anyhow::Result<DemoOutcome> {
 
 /// Gives `work` up when a role dies by itself or the user interrupts.
 async fn guarded<T>(roles: &Roles, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         outcome = work => outcome,
         error = roles.watch() => Err(error),
-        _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
-        _ = terminate.recv() => Err(anyhow!("terminated")),
+        reason = interruption() => Err(anyhow!(reason?)),
     }
 }
 
-/// Shows where everything is, and waits to be interrupted.
+/// Waits for the user to end it.
+async fn interruption() -> std::io::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| "interrupted"),
+        _ = terminate.recv() => Ok("terminated"),
+    }
+}
+
+/// Shows where everything is, and waits to be interrupted; a role that dies meanwhile is an error.
 async fn stay(roles: &Roles, screen: &Screen) -> anyhow::Result<()> {
     screen.line(&format!("the shop: {}/api/v1/products", roles.api_url()));
     for (role, pid, management) in roles.list().await {
         screen.line(&format!("{role}: pid {pid}, {management}/health/ready, {management}/metrics"));
     }
     screen.line("everything goes on running; Ctrl-C stops it and leaves database and topics");
-    std::future::pending().await
+    tokio::select! {
+        error = roles.watch() => Err(error),
+        reason = interruption() => {
+            screen.line(reason?);
+            Ok(())
+        }
+    }
 }

@@ -18,11 +18,11 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 100_000)]
     commands: u64,
     /// Buyers
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
     buyers: u64,
     /// Products
-    #[arg(long, default_value_t = 2_000)]
-    products: usize,
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..1_000_000))]
+    products: u32,
     /// Records of the topics that are sent a second time
     #[arg(long, default_value_t = 1_000)]
     duplicates: usize,
@@ -58,7 +58,7 @@ pub(crate) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result
         seed: arguments.seed,
         commands: arguments.commands,
         buyers: arguments.buyers,
-        products: arguments.products,
+        products: usize::try_from(arguments.products).context("--products")?,
         keep: arguments.keep,
         json: arguments.json,
         binary: std::env::current_exe().context("the path of this program")?,

@@ -1,9 +1,10 @@
 //! From records to committed effects.
 //!
-//! Pure: `identity`, `plan`, `claims`, `span`, `failure`. With I/O: `session` (one worker's database connection),
-//! `transaction` (one batch), `work` (a batch to its end), `loader` (where partitions begin), `conductor` (the loop that
-//! owns every partition's state).
+//! Pure: `board` (the life of every partition), `identity`, `plan`, `claims`, `span`, `failure`. With I/O: `session` (one
+//! worker's database connection), `transaction` (one batch), `work` (a batch to its end), `loader` (where partitions
+//! begin), `conductor` (the loop that does what the board decides).
 
+pub(crate) mod board;
 pub(crate) mod claims;
 pub(crate) mod conductor;
 pub(crate) mod failure;
@@ -11,6 +12,8 @@ pub(crate) mod identity;
 pub(crate) mod loader;
 pub(crate) mod plan;
 pub(crate) mod session;
+#[cfg(test)]
+mod simulation;
 pub(crate) mod span;
 pub(crate) mod transaction;
 pub(crate) mod work;

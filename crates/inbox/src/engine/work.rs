@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use kafka_client::{RecordBatch, TopicPartition};
 
+use super::board::Verdict;
 use super::failure::{Disposition, Failure, chain, disposition};
 use super::plan::{Fate, Identity, Plan, Rejection};
 use super::session::Session;
@@ -16,6 +17,7 @@ use crate::kill::kill_point;
 use crate::metrics;
 use crate::projection::Projection;
 use crate::settings::ConsumerSettings;
+use crate::status::StopReason;
 
 /// Records decoded before other tasks of the thread have their turn.
 const DECODE_RECORDS: usize = 256;
@@ -37,9 +39,7 @@ impl<P> Shared<P> {
 
 /// A batch and how far it is.
 pub(crate) struct Job<E> {
-    pub(crate) origin: TopicPartition,
-    pub(crate) generation: u64,
-    pub(crate) attempts: u32,
+    origin: TopicPartition,
     group: i16,
     plan: Plan<E>,
     is_decoded: bool,
@@ -49,18 +49,6 @@ pub(crate) struct Job<E> {
     in_doubt: Option<(Span, Vec<usize>)>,
 }
 
-/// What a worker did with a job.
-pub(crate) enum Verdict {
-    /// Everything is committed; reading goes on at this offset.
-    Done { next: i64 },
-    /// Another owner moved the offset to here.
-    Fenced { stored: i64 },
-    /// Something that passes.
-    Retry(String),
-    /// The partition must stop.
-    Halt,
-}
-
 impl<E: Send + Sync + 'static> Job<E> {
     /// `expected` is the stored offset. Answers nothing for a batch without records.
     pub(crate) fn new(batch: RecordBatch, group: i16, expected: i64) -> Option<Self> {
@@ -68,8 +56,6 @@ impl<E: Send + Sync + 'static> Job<E> {
         let span = Span { records: 0..batch.len(), expected, next: last + 1 };
         Some(Self {
             origin: batch.origin.clone(),
-            generation: batch.generation,
-            attempts: 0,
             group,
             plan: Plan::new(batch),
             is_decoded: false,
@@ -88,7 +74,7 @@ impl<E: Send + Sync + 'static> Job<E> {
         let mut next = None;
         loop {
             let Some(span) = self.spans.last().cloned() else {
-                return next.map_or(Verdict::Halt, |next| Verdict::Done { next });
+                return next.map_or(Verdict::Halt(StopReason::NoProgress), |next| Verdict::Done { next });
             };
             match self.commit(session, shared, &span).await {
                 Ok(Ended::Committed(_) | Ended::HadCommitted) => {
@@ -109,7 +95,7 @@ impl<E: Send + Sync + 'static> Job<E> {
                     }
                     match disposition {
                         Disposition::Retry => return Verdict::Retry(chain(&failure.source)),
-                        Disposition::Halt => return Verdict::Halt,
+                        Disposition::Halt => return Verdict::Halt(StopReason::NoProgress),
                         Disposition::DeadLetter(reason) => {
                             if let Err(text) = self.isolate(&span, &failure, reason, shared) {
                                 return Verdict::Retry(text);

@@ -1,55 +1,35 @@
-//! The loop that owns the state of every partition: it takes events of the consumer, gives batches to workers, and
-//! acts on their verdicts.
+//! Drives the board: takes events of the consumer, gives batches to workers, and does what follows from their verdicts.
 //!
-//! Invariant: at most one batch of a partition is with a worker or waits for its next attempt, so batches of a
-//! partition commit in order, whichever worker takes them. A partition whose batch keeps failing occupies no worker
-//! between its attempts.
+//! Every decision is the board's ([`Board`]); this loop has the clients, the tasks and the clock.
 
 mod rebalance;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_client::{Consumer, ConsumerEvent, RecordBatch, Start, TopicPartition};
+use kafka_client::{Consumer, ConsumerEvent, RecordBatch, TopicPartition};
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::board::{Board, Output, Ticket, Verdict};
 use super::loader::Loaded;
 use super::session::Session;
-use super::work::{Job, Shared, Verdict};
+use super::work::{Job, Shared};
 use crate::metrics::{self, Rebalanced};
 use crate::projection::Projection;
-use crate::status::{StopReason, StreamerStatus};
+use crate::status::StreamerStatus;
 use crate::streamer::StreamerError;
-use rebalance::Revocation;
 
-/// First and longest wait before a batch is tried again.
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(10);
 /// How often partitions whose log start is unknown are asked about, and signs of life are looked at.
 const TICK: Duration = Duration::from_secs(2);
 /// How long the consumer may take to leave its group.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
 
 type Worked<E> = (Session, Job<E>, Verdict);
-
-struct Partition {
-    generation: u64,
-    /// The stored offset, as far as this process knows.
-    expected: i64,
-    is_stopped: bool,
-}
-
-/// A batch with a worker.
-struct Running {
-    origin: TopicPartition,
-    generation: u64,
-    abort: AbortHandle,
-}
 
 /// What may happen next.
 enum Next<E> {
@@ -68,15 +48,12 @@ pub(crate) struct Conductor<P: Projection> {
     events: UnboundedReceiver<ConsumerEvent>,
     status: Arc<StreamerStatus>,
     group: i16,
-    generation: u64,
-    partitions: HashMap<TopicPartition, Partition>,
+    board: Board<Job<P::Event>>,
     idle: Vec<Session>,
-    ready: VecDeque<Job<P::Event>>,
-    delayed: Vec<(Instant, Job<P::Event>)>,
     working: JoinSet<Worked<P::Event>>,
-    running: HashMap<Id, Running>,
+    workers: HashMap<Id, (Ticket, AbortHandle)>,
     loading: JoinSet<Loaded>,
-    revocations: Vec<Revocation>,
+    /// Partitions whose log start is asked for again.
     unknown: Vec<TopicPartition>,
 }
 
@@ -96,15 +73,11 @@ impl<P: Projection> Conductor<P> {
             events,
             status,
             group: 0,
-            generation: 0,
-            partitions: HashMap::new(),
+            board: Board::new(),
             idle,
-            ready: VecDeque::new(),
-            delayed: Vec::new(),
             working: JoinSet::new(),
-            running: HashMap::new(),
+            workers: HashMap::new(),
             loading: JoinSet::new(),
-            revocations: Vec::new(),
             unknown: Vec::new(),
         }
     }
@@ -113,6 +86,7 @@ impl<P: Projection> Conductor<P> {
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), StreamerError> {
         let mut ticks = tokio::time::interval(TICK);
         loop {
+            self.act();
             self.dispatch();
             match self.next(&stop, &mut ticks).await {
                 Next::Event(Some(ConsumerEvent::Failed(text))) => return Err(StreamerError::Consumer(text)),
@@ -125,7 +99,7 @@ impl<P: Projection> Conductor<P> {
                 Next::Worked(worked) => self.worked(*worked),
                 Next::Loaded(loaded) => self.loaded(loaded.map_err(StreamerError::Task)?),
                 Next::Tick => self.tick(),
-                Next::Deadline => self.meet_deadlines(),
+                Next::Deadline => self.board.passed(Instant::now()),
                 Next::Stop => break,
             }
         }
@@ -134,7 +108,7 @@ impl<P: Projection> Conductor<P> {
     }
 
     async fn next(&mut self, stop: &CancellationToken, ticks: &mut tokio::time::Interval) -> Next<P::Event> {
-        let deadline = self.next_deadline();
+        let deadline = self.board.deadline();
         tokio::select! {
             () = stop.cancelled() => Next::Stop,
             event = self.events.recv() => Next::Event(event),
@@ -147,18 +121,52 @@ impl<P: Projection> Conductor<P> {
 
     /// Gives ready batches to idle workers.
     fn dispatch(&mut self) {
-        while let Some(mut session) = self.idle.pop() {
-            let Some(mut job) = self.ready.pop_front() else {
-                self.idle.push(session);
-                return;
-            };
-            let (origin, generation) = (job.origin.clone(), job.generation);
+        while !self.idle.is_empty() {
+            let Some((ticket, mut job)) = self.board.next_job() else { return };
+            let Some(mut session) = self.idle.pop() else { return };
             let shared = Arc::clone(&self.shared);
             let abort = self.working.spawn(async move {
                 let verdict = job.work(&mut session, &shared).await;
                 (session, job, verdict)
             });
-            self.running.insert(abort.id(), Running { origin, generation, abort });
+            self.workers.insert(abort.id(), (ticket, abort));
+        }
+    }
+
+    /// Does what the board has decided.
+    fn act(&mut self) {
+        while let Some(output) = self.board.next_output() {
+            match output {
+                Output::Commit { origin, next } => self.consumer.commit(origin, next),
+                Output::Moved { origin, generation, next } => {
+                    self.status.moved(&origin, next);
+                    self.consumer.done(origin, generation);
+                }
+                Output::Fenced { origin, stored } => {
+                    metrics::fenced(self.group_name());
+                    tracing::warn!(partition = %origin, stored, "another owner moved the offset");
+                }
+                Output::Seek(start) => {
+                    self.status.moved(&start.origin, start.offset);
+                    self.consumer.seek(start);
+                }
+                Output::Retrying { origin, attempts, error } => {
+                    metrics::retried(self.group_name());
+                    tracing::warn!(partition = %origin, attempts, error, "batch is tried again");
+                    self.status.retrying(&origin, error);
+                }
+                Output::Stopped { origin, reason } => {
+                    tracing::error!(partition = %origin, %reason, "partition is stopped");
+                    self.status.stopped(&origin, reason);
+                    self.consumer.stop_partition(origin);
+                }
+                Output::Abort(ticket) => {
+                    tracing::warn!(?ticket, "batch is given up: its partition is taken away");
+                    let given_up = self.workers.values().filter(|(working, _)| *working == ticket);
+                    given_up.for_each(|(_, abort)| abort.abort());
+                }
+                Output::Unassign { rebalance } => self.consumer.unassign(rebalance),
+            }
         }
     }
 
@@ -178,16 +186,11 @@ impl<P: Projection> Conductor<P> {
             }
             ConsumerEvent::Batch(batch) => self.batch(batch),
             ConsumerEvent::ReachedEnd { origin, generation } => {
-                if self.is_current(&origin, generation) {
+                if self.board.is_current(&origin, generation) {
                     self.status.at_end(&origin, true);
                 }
             }
-            ConsumerEvent::OutOfRange { origin, generation } => {
-                if self.is_current(&origin, generation) {
-                    let expected = self.partitions.get(&origin).map_or(0, |partition| partition.expected);
-                    self.stop_partition(&origin, StopReason::OutOfRange(expected));
-                }
-            }
+            ConsumerEvent::OutOfRange { origin, generation } => self.board.out_of_range(&origin, generation),
             ConsumerEvent::Observed { ends, is_member } => {
                 let group = &self.shared.settings.kafka.group;
                 self.status.observed(group, ends, is_member);
@@ -198,14 +201,11 @@ impl<P: Projection> Conductor<P> {
     }
 
     fn batch(&mut self, batch: RecordBatch) {
-        let Some(partition) = self.partitions.get(&batch.origin) else { return };
-        if partition.generation != batch.generation || partition.is_stopped {
-            return;
-        }
-        self.status.at_end(&batch.origin, false);
         let (origin, generation) = (batch.origin.clone(), batch.generation);
-        match Job::new(batch, self.group, partition.expected) {
-            Some(job) => self.ready.push_back(job),
+        let Some(expected) = self.board.wants(&origin, generation) else { return };
+        self.status.at_end(&origin, false);
+        match Job::new(batch, self.group, expected) {
+            Some(job) => self.board.batch(&origin, job),
             None => self.consumer.done(origin, generation),
         }
     }
@@ -215,87 +215,24 @@ impl<P: Projection> Conductor<P> {
             Ok((id, _)) => *id,
             Err(error) => error.id(),
         };
-        let running = self.running.remove(&id);
-        if let Some(running) = &running {
-            for revocation in &mut self.revocations {
-                revocation.waits_for.remove(&running.origin);
-            }
-        }
+        let ticket = self.workers.remove(&id).map(|(ticket, _)| ticket);
         match worked {
             Ok((_, (session, job, verdict))) => {
                 self.idle.push(session);
-                self.judge(job, verdict);
+                if let Some(ticket) = ticket {
+                    self.board.judged(ticket, job, verdict, Instant::now());
+                }
             }
             Err(error) => {
                 self.idle.push(Session::new(&self.options));
-                if let Some(running) = running.filter(|_| error.is_panic()) {
-                    tracing::error!(partition = %running.origin, %error, "worker panicked");
-                    self.resync_lost(&running);
+                if error.is_panic() {
+                    tracing::error!(%error, "worker panicked");
+                }
+                if let Some(ticket) = ticket {
+                    self.board.vanished(ticket);
                 }
             }
         }
-        self.answer_revocations();
-    }
-
-    /// The batch is gone with its worker: it is read again.
-    fn resync_lost(&mut self, running: &Running) {
-        if let Some(partition) = self.partitions.get(&running.origin)
-            && partition.generation == running.generation
-        {
-            let expected = partition.expected;
-            self.resync(&running.origin, expected);
-        }
-    }
-
-    fn judge(&mut self, mut job: Job<P::Event>, verdict: Verdict) {
-        let (origin, generation) = (job.origin.clone(), job.generation);
-        if let Verdict::Done { next } = verdict {
-            // Also for a partition that is being taken away: lag tools see the truth a little earlier.
-            self.consumer.commit(origin.clone(), next);
-        }
-        let Some(partition) = self.partitions.get_mut(&origin).filter(|found| found.generation == generation)
-        else {
-            return;
-        };
-        match verdict {
-            Verdict::Done { next } => {
-                partition.expected = next;
-                self.status.moved(&origin, next);
-                self.consumer.done(origin, generation);
-            }
-            Verdict::Fenced { stored } => {
-                metrics::fenced(self.group_name());
-                tracing::warn!(partition = %origin, stored, "another owner moved the offset");
-                self.resync(&origin, stored);
-            }
-            Verdict::Retry(error) => {
-                metrics::retried(self.group_name());
-                let pause = RETRY_FIRST.saturating_mul(1 << job.attempts.min(10)).min(RETRY_MAX);
-                job.attempts += 1;
-                tracing::warn!(partition = %origin, attempts = job.attempts, error, "batch is tried again");
-                self.status.retrying(&origin, error);
-                self.delayed.push((Instant::now() + pause, job));
-            }
-            Verdict::Halt => self.stop_partition(&origin, StopReason::NoProgress),
-        }
-    }
-
-    /// Reads a partition again from `offset`.
-    fn resync(&mut self, origin: &TopicPartition, offset: i64) {
-        let Some(partition) = self.partitions.get_mut(origin) else { return };
-        self.generation += 1;
-        partition.generation = self.generation;
-        partition.expected = offset;
-        self.status.moved(origin, offset);
-        self.consumer.seek(Start { origin: origin.clone(), offset, generation: self.generation });
-    }
-
-    fn stop_partition(&mut self, origin: &TopicPartition, reason: StopReason) {
-        let Some(partition) = self.partitions.get_mut(origin) else { return };
-        partition.is_stopped = true;
-        tracing::error!(partition = %origin, %reason, "partition is stopped");
-        self.status.stopped(origin, reason);
-        self.consumer.stop_partition(origin.clone());
     }
 
     fn tick(&mut self) {
@@ -306,27 +243,15 @@ impl<P: Projection> Conductor<P> {
         }
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
-        let retries = self.delayed.iter().map(|(at, _)| *at);
-        retries.chain(self.revocations.iter().map(|revocation| revocation.deadline)).min()
-    }
-
-    fn meet_deadlines(&mut self) {
-        let now = Instant::now();
-        for (_, job) in self.delayed.extract_if(.., |(at, _)| *at <= now) {
-            self.ready.push_back(job);
-        }
-        self.end_overdue(now);
-    }
-
     /// Running batches may end; those that wait are dropped, and read again by whoever comes next.
     async fn drain(mut self) {
-        self.ready.clear();
-        self.delayed.clear();
         let deadline = Instant::now() + self.shared.settings.shutdown_grace;
         while !self.working.is_empty() {
             match tokio::time::timeout_at(deadline, self.working.join_next_with_id()).await {
-                Ok(Some(worked)) => self.worked(worked),
+                Ok(Some(worked)) => {
+                    self.worked(worked);
+                    self.act();
+                }
                 Ok(None) | Err(_) => break,
             }
         }
@@ -334,10 +259,6 @@ impl<P: Projection> Conductor<P> {
         if !self.consumer.close(CLOSE_GRACE).await {
             tracing::warn!("consumer did not leave its group in time");
         }
-    }
-
-    fn is_current(&self, origin: &TopicPartition, generation: u64) -> bool {
-        self.partitions.get(origin).is_some_and(|partition| partition.generation == generation)
     }
 
     fn group_name(&self) -> &str {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use commerce_api::{ApiSettings, AuthSettings, MetricsSettings};
 use commerce_streamer::SweeperSettings;
-use inbox::ConsumerSettings;
 use inbox::dead_letter::PublisherSettings;
+use inbox::{ConsumerSettings, FloodLimits};
 use kafka_client::{ClientSettings, ProducerSettings};
 use outbox::{AppendLimits, RelaySettings, TickerSettings};
 use product_cache::CacheSettings;
@@ -125,6 +125,9 @@ pub(crate) struct StreamerSection {
     transaction_timeout: Duration,
     #[serde(with = "humantime_serde")]
     stall_after: Duration,
+    flood_in_a_row: u32,
+    flood_window_records: u32,
+    flood_window_letters: u32,
 }
 
 impl Config {
@@ -183,6 +186,11 @@ impl Config {
         settings.shutdown_grace = section.shutdown_grace;
         settings.transaction_timeout = section.transaction_timeout;
         settings.stall_after = section.stall_after;
+        settings.flood = FloodLimits {
+            in_a_row_max: section.flood_in_a_row,
+            window_records: section.flood_window_records,
+            window_letters_max: section.flood_window_letters,
+        };
         settings
     }
 

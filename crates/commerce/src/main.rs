@@ -32,8 +32,11 @@ enum Command {
     Api,
     /// Publish the outbox to Kafka
     Relay,
-    /// Fold events into counts and states
-    Streamer,
+    /// Fold events into counts and states; `offsets` shows and moves where they go on
+    Streamer {
+        #[command(subcommand)]
+        task: Option<cmd::offsets::StreamerTask>,
+    },
     /// Run every role in this process
     All,
     /// Drive seeded traffic and faults through the roles, and prove the counts
@@ -76,7 +79,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Migrate => cmd::migrate::run(&config).await,
         Command::Api => roles::run(&config, &[roles::Role::Api]).await,
         Command::Relay => roles::run(&config, &[roles::Role::Relay]).await,
-        Command::Streamer => roles::run(&config, &[roles::Role::Streamer]).await,
+        Command::Streamer { task: None } => roles::run(&config, &[roles::Role::Streamer]).await,
+        Command::Streamer { task: Some(task) } => cmd::offsets::run(&config, task).await,
         Command::All => roles::run(&config, &roles::Role::ALL).await,
         Command::Demo(arguments) => cmd::demo::run(&config, arguments).await,
         Command::Replay(arguments) => cmd::replay::run(&config, arguments).await,

@@ -8,6 +8,7 @@ pub mod dead_letter;
 mod engine;
 mod kill;
 pub mod metrics;
+pub mod offsets;
 pub mod progress;
 mod projection;
 mod settings;
@@ -16,7 +17,7 @@ mod store;
 pub mod streamer;
 
 pub use projection::{Decision, Projection, RecordView, Refusal};
-pub use settings::{ConsumerSettings, SettingsError};
+pub use settings::{ConsumerSettings, FloodLimits, SettingsError};
 pub use status::{PartitionStatus, StopReason, StreamerStatus};
 pub use streamer::StreamerError;
 

@@ -25,6 +25,27 @@ pub struct ConsumerSettings {
     pub transaction_timeout: Duration,
     /// Not ready when a partition has lag and has not moved for so long.
     pub stall_after: Duration,
+    /// How many dead letters stop a partition.
+    pub flood: FloodLimits,
+}
+
+/// More dead letters than this stop a partition, until an operator has it resumed: a consumer that cannot decode what it
+/// is sent would otherwise empty the whole topic into its dead letters. 0 is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FloodLimits {
+    /// So many dead letters in a row.
+    pub in_a_row_max: u32,
+    /// The records of a partition are looked at in pieces of so many.
+    pub window_records: u32,
+    /// So many dead letters in one piece.
+    pub window_letters_max: u32,
+}
+
+impl Default for FloodLimits {
+    /// 100 in a row, or 500 among 1,000.
+    fn default() -> Self {
+        Self { in_a_row_max: 100, window_records: 1_000, window_letters_max: 500 }
+    }
 }
 
 impl ConsumerSettings {
@@ -42,6 +63,7 @@ impl ConsumerSettings {
             shutdown_grace: Duration::from_secs(5),
             transaction_timeout: Duration::from_secs(60),
             stall_after: Duration::from_secs(30),
+            flood: FloodLimits::default(),
         }
     }
 

@@ -41,9 +41,27 @@ pub enum StopReason {
     /// The partition's row was deleted.
     #[error("partition has no row in inbox.progress any more")]
     NoProgress,
+    /// There were too many dead letters, or an operator stopped it; `commerce streamer offsets resume` goes on.
+    #[error("partition was halted: {0}")]
+    Halted(String),
     /// A new partition without a leader: its log start is not known yet. It is asked for again.
     #[error("log start is not known: the partition has no leader")]
     LogUnknown,
+}
+
+impl StopReason {
+    /// Whether it may be mended while the process runs: by a leader, by the log, or by an operator who sets the offset.
+    pub(crate) fn is_asked_about_again(&self) -> bool {
+        match self {
+            Self::BelowLogStart { .. }
+            | Self::BeyondLogEnd { .. }
+            | Self::OutOfRange(_)
+            | Self::Halted(_)
+            | Self::LogUnknown => true,
+            // Asked about again, a partition without a row would begin at the log's start.
+            Self::NoProgress => false,
+        }
+    }
 }
 
 /// One assigned partition.

@@ -27,8 +27,8 @@ pub(crate) enum Verdict {
     Fenced { stored: i64 },
     /// Something that passes.
     Retry(String),
-    /// The partition must stop.
-    Halt(StopReason),
+    /// The partition must stop; everything before `next`, if it is known, is committed.
+    Halt { next: Option<i64>, reason: StopReason },
 }
 
 /// A batch that is with a worker.
@@ -196,7 +196,7 @@ impl<J> Board<J> {
     /// A worker is done with a batch.
     pub(crate) fn judged(&mut self, ticket: Ticket, job: J, verdict: Verdict, now: Instant) {
         let Some(Working { origin, generation, attempts }) = self.ended(ticket) else { return };
-        if let Verdict::Done { next } = verdict {
+        if let Verdict::Done { next } | Verdict::Halt { next: Some(next), .. } = verdict {
             // Also for a partition that is being taken away: lag tools see the truth a little earlier.
             self.outputs.push_back(Output::Commit { origin: origin.clone(), next });
         }
@@ -225,7 +225,13 @@ impl<J> Board<J> {
                     self.outputs.push_back(Output::Retrying { origin, attempts, error });
                 }
             }
-            Verdict::Halt(reason) => self.stop(&origin, reason),
+            Verdict::Halt { next, reason } => {
+                if let Some(next) = next {
+                    partition.expected = next;
+                    self.outputs.push_back(Output::Moved { origin: origin.clone(), generation, next });
+                }
+                self.stop(&origin, reason);
+            }
         }
     }
 

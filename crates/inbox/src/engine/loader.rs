@@ -77,7 +77,7 @@ impl Loader {
         let mut beginnings = Vec::with_capacity(partitions.len());
         for (origin, watermarks) in partitions {
             let mut stored = find_offset(&mut connection, group, origin).await?;
-            if let (None, Some(watermarks)) = (stored, watermarks) {
+            if let (None, Some(watermarks)) = (&stored, watermarks) {
                 insert_progress(&mut connection, group, origin, watermarks.low, &self.owner).await?;
                 stored = find_offset(&mut connection, group, origin).await?;
             }
@@ -96,8 +96,16 @@ impl Loader {
     }
 }
 
-/// Without watermarks the broker judges the offset when it is read.
-fn decide_beginning(stored: Option<i64>, watermarks: Option<Watermarks>) -> Result<i64, (i64, StopReason)> {
+/// Without watermarks the broker judges the offset when it is read. `stored` is an offset, and why it is not read.
+fn decide_beginning(
+    stored: Option<(i64, Option<String>)>,
+    watermarks: Option<Watermarks>,
+) -> Result<i64, (i64, StopReason)> {
+    let stored = match stored {
+        Some((stored, Some(halted))) => return Err((stored, StopReason::Halted(halted))),
+        Some((stored, None)) => Some(stored),
+        None => None,
+    };
     match (stored, watermarks) {
         (None, _) => Err((0, StopReason::LogUnknown)),
         (Some(stored), Some(Watermarks { low, .. })) if stored < low => {
@@ -123,9 +131,11 @@ mod tests {
             (20, Ok(20)),
             (21, Err((21, StopReason::BeyondLogEnd { stored: 21, high: 20 }))),
         ] {
-            assert_eq!(decide_beginning(Some(stored), log), expected);
+            assert_eq!(decide_beginning(Some((stored, None)), log), expected);
         }
-        assert_eq!(decide_beginning(Some(99), None), Ok(99));
+        assert_eq!(decide_beginning(Some((99, None)), None), Ok(99));
+        let halted = Some((15, Some("flood".to_owned())));
+        assert_eq!(decide_beginning(halted, log), Err((15, StopReason::Halted("flood".to_owned()))));
         assert_eq!(decide_beginning(None, None), Err((0, StopReason::LogUnknown)));
     }
 }

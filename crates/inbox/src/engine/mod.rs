@@ -1,6 +1,6 @@
 //! From records to committed effects.
 //!
-//! Pure: `board` (the life of every partition), `identity`, `plan`, `claims`, `span`, `failure`. With I/O: `session` (one
+//! Pure: `board` (the life of every partition), `identity`, `plan`, `claims`, `span`, `failure`, `flood`. With I/O: `session` (one
 //! worker's database connection), `transaction` (one batch), `work` (a batch to its end), `loader` (where partitions
 //! begin), `conductor` (the loop that does what the board decides).
 
@@ -8,6 +8,7 @@ pub(crate) mod board;
 pub(crate) mod claims;
 pub(crate) mod conductor;
 pub(crate) mod failure;
+pub(crate) mod flood;
 pub(crate) mod identity;
 pub(crate) mod loader;
 pub(crate) mod plan;

@@ -35,13 +35,18 @@ impl Span {
             [culprit] => Isolation::Culprit(*culprit),
             _ => {
                 let cut = fresh[fresh.len() / 2];
-                let offset = offset_of(cut);
-                Isolation::Halves(
-                    Self { records: self.records.start..cut, expected: self.expected, next: offset },
-                    Self { records: cut..self.records.end, expected: offset, next: self.next },
-                )
+                let (first, second) = self.cut(cut, offset_of(cut));
+                Isolation::Halves(first, second)
             }
         }
+    }
+
+    /// The part before record `index`, which has this offset, and the part from it on.
+    pub(crate) fn cut(&self, index: usize, offset: i64) -> (Self, Self) {
+        (
+            Self { records: self.records.start..index, expected: self.expected, next: offset },
+            Self { records: index..self.records.end, expected: offset, next: self.next },
+        )
     }
 
     /// Offsets that it moves.

@@ -36,6 +36,8 @@ pub(crate) struct Attempt<'a, E> {
     /// Numbers of the plan's sources.
     pub(crate) sources: &'a [i16],
     pub(crate) group: i16,
+    /// Why the partition is not to be read beyond this span.
+    pub(crate) halt: Option<&'a str>,
     /// Whether the answer to an earlier commit of this span was lost.
     pub(crate) is_in_doubt: bool,
     /// Record indexes of the new events, once they are known; stays after a failure.
@@ -72,7 +74,8 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
         self.apply(&mut tx, shared).await?;
         let dead_lettered = self.write_dead_letters(&mut tx, shared).await?;
         let advance = advance(self.span, settled.fresh.len(), settled.duplicates, dead_lettered);
-        let is_moved = progress::advance(&mut tx, self.group, &origin, &advance, &shared.settings.owner)
+        let owner = &shared.settings.owner;
+        let is_moved = progress::advance(&mut tx, self.group, &origin, &advance, owner, self.halt)
             .await
             .map_err(engine("advance"))?;
         if !is_moved {

@@ -9,6 +9,7 @@ use kafka_client::{RecordBatch, TopicPartition};
 
 use super::board::Verdict;
 use super::failure::{Disposition, Failure, chain, disposition};
+use super::flood::Flood;
 use super::plan::{Fate, Identity, Plan, Rejection};
 use super::session::Session;
 use super::span::{Isolation, Span};
@@ -16,7 +17,7 @@ use super::transaction::{Attempt, Ended};
 use crate::kill::kill_point;
 use crate::metrics;
 use crate::projection::Projection;
-use crate::settings::ConsumerSettings;
+use crate::settings::{ConsumerSettings, FloodLimits};
 use crate::status::StopReason;
 
 /// Records decoded before other tasks of the thread have their turn.
@@ -39,7 +40,7 @@ impl<P> Shared<P> {
 
 /// A batch and how far it is.
 pub(crate) struct Job<E> {
-    origin: TopicPartition,
+    pub(crate) origin: TopicPartition,
     group: i16,
     plan: Plan<E>,
     is_decoded: bool,
@@ -47,11 +48,13 @@ pub(crate) struct Job<E> {
     spans: Vec<Span>,
     /// The span whose commit was not answered, and its new records.
     in_doubt: Option<(Span, Vec<usize>)>,
+    /// The partition's dead letters up to what is committed.
+    pub(crate) flood: Flood,
 }
 
 impl<E: Send + Sync + 'static> Job<E> {
     /// `expected` is the stored offset. Answers nothing for a batch without records.
-    pub(crate) fn new(batch: RecordBatch, group: i16, expected: i64) -> Option<Self> {
+    pub(crate) fn new(batch: RecordBatch, group: i16, expected: i64, flood: Flood) -> Option<Self> {
         let last = batch.get(batch.len().checked_sub(1)?)?.offset;
         let span = Span { records: 0..batch.len(), expected, next: last + 1 };
         Some(Self {
@@ -61,6 +64,7 @@ impl<E: Send + Sync + 'static> Job<E> {
             is_decoded: false,
             spans: vec![span],
             in_doubt: None,
+            flood,
         })
     }
 
@@ -73,14 +77,19 @@ impl<E: Send + Sync + 'static> Job<E> {
         self.decode(shared).await;
         let mut next = None;
         loop {
-            let Some(span) = self.spans.last().cloned() else {
-                return next.map_or(Verdict::Halt(StopReason::NoProgress), |next| Verdict::Done { next });
+            let Some(span) = self.spans.pop() else {
+                return next.map_or_else(no_progress, |next| Verdict::Done { next });
             };
-            match self.commit(session, shared, &span).await {
+            let (span, flood, halt) = self.up_to_flood(span, shared.settings.flood);
+            match self.commit(session, shared, &span, halt.as_deref()).await {
                 Ok(Ended::Committed(_) | Ended::HadCommitted) => {
                     next = Some(span.next);
                     self.spans.pop();
                     self.in_doubt = None;
+                    self.flood = flood;
+                    if let Some(text) = halt {
+                        return Verdict::Halt { next, reason: StopReason::Halted(text) };
+                    }
                 }
                 Ok(Ended::Fenced { stored }) => return Verdict::Fenced { stored },
                 Err(failure) => {
@@ -95,7 +104,7 @@ impl<E: Send + Sync + 'static> Job<E> {
                     }
                     match disposition {
                         Disposition::Retry => return Verdict::Retry(chain(&failure.source)),
-                        Disposition::Halt => return Verdict::Halt(StopReason::NoProgress),
+                        Disposition::Halt => return no_progress(),
                         Disposition::DeadLetter(reason) => {
                             if let Err(text) = self.isolate(&span, &failure, reason, shared) {
                                 return Verdict::Retry(text);
@@ -105,6 +114,27 @@ impl<E: Send + Sync + 'static> Job<E> {
                 }
             }
         }
+    }
+
+    /// The part of the span that ends with one dead letter too many, if there is one; it lies on the stack of spans, and
+    /// the rest below it.
+    fn up_to_flood(&mut self, mut span: Span, limits: FloodLimits) -> (Span, Flood, Option<String>) {
+        let mut flood = self.flood;
+        let mut halt = None;
+        for index in span.records.clone() {
+            halt = flood.note(matches!(self.plan.fates[index], Fate::Reject(_)), limits);
+            if halt.is_none() {
+                continue;
+            }
+            if let Some(record) = self.plan.batch.get(index + 1).filter(|_| index + 1 < span.records.end) {
+                let (head, rest) = span.cut(index + 1, record.offset);
+                self.spans.push(rest);
+                span = head;
+            }
+            break;
+        }
+        self.spans.push(span.clone());
+        (span, flood, halt)
     }
 
     async fn decode<P: Projection<Event = E>>(&mut self, shared: &Shared<P>) {
@@ -124,6 +154,7 @@ impl<E: Send + Sync + 'static> Job<E> {
         session: &mut Session,
         shared: &Shared<P>,
         span: &Span,
+        halt: Option<&str>,
     ) -> Result<Ended, SpanFailure> {
         let begun = Instant::now();
         let sources = self.intern(session, shared).await.map_err(SpanFailure::before)?;
@@ -134,6 +165,7 @@ impl<E: Send + Sync + 'static> Job<E> {
             span,
             sources: &sources,
             group: self.group,
+            halt,
             is_in_doubt: doubt.is_some(),
             fresh: Vec::new(),
             applied: Vec::new(),
@@ -235,6 +267,10 @@ impl<E: Send + Sync + 'static> Job<E> {
             metrics::committed(group, advance, span.records.len(), time);
         }
     }
+}
+
+fn no_progress() -> Verdict {
+    Verdict::Halt { next: None, reason: StopReason::NoProgress }
 }
 
 /// A failed transaction with its new records, if it came so far.

@@ -2,6 +2,7 @@
 
 pub(crate) mod dead_letter;
 pub(crate) mod handled;
+pub(crate) mod offsets;
 pub(crate) mod progress;
 pub(crate) mod source;
 pub(crate) mod totals;

@@ -23,14 +23,15 @@ pub(crate) async fn insert_group(connection: &mut PgConnection, name: &str) -> R
     Ok(())
 }
 
-/// The stored offset of a partition, or `None` before its first assignment.
+/// The stored offset of a partition, and why it is not read; `None` before its first assignment.
 pub(crate) async fn find_offset(
     connection: &mut PgConnection,
     group: i16,
     origin: &TopicPartition,
-) -> Result<Option<i64>, sqlx::Error> {
-    sqlx::query_scalar(
-        "select next_offset from inbox.progress where consumer_group = $1 and topic = $2 and partition = $3",
+) -> Result<Option<(i64, Option<String>)>, sqlx::Error> {
+    sqlx::query_as(
+        "select next_offset, halted from inbox.progress
+          where consumer_group = $1 and topic = $2 and partition = $3",
     )
     .bind(group)
     .bind(&*origin.topic)
@@ -98,11 +99,13 @@ pub(crate) async fn advance(
     origin: &TopicPartition,
     advance: &Advance,
     owner: &str,
+    halted: Option<&str>,
 ) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(
         "update inbox.progress
             set next_offset = $5, handled = handled + $6, duplicates = duplicates + $7,
-                dead_lettered = dead_lettered + $8, skipped = skipped + $9, owner = $10, updated_at = clock_timestamp()
+                dead_lettered = dead_lettered + $8, skipped = skipped + $9, owner = $10, halted = $11,
+                updated_at = clock_timestamp()
           where consumer_group = $1 and topic = $2 and partition = $3 and next_offset = $4",
     )
     .bind(group)
@@ -115,6 +118,7 @@ pub(crate) async fn advance(
     .bind(advance.dead_lettered)
     .bind(advance.skipped)
     .bind(owner)
+    .bind(halted)
     .execute(tx)
     .await?;
     Ok(done.rows_affected() == 1)

@@ -7,6 +7,7 @@ mod dead_letters;
 mod exactly_once;
 mod failures;
 mod fixture;
+mod flood;
 mod positions;
 mod proxy;
 mod rebalances;

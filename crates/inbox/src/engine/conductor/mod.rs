@@ -4,7 +4,7 @@
 
 mod rebalance;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::board::{Board, Output, Ticket, Verdict};
+use super::flood::Flood;
 use super::loader::Loaded;
 use super::session::Session;
 use super::work::{Job, Shared};
@@ -24,7 +25,7 @@ use crate::projection::Projection;
 use crate::status::StreamerStatus;
 use crate::streamer::StreamerError;
 
-/// How often partitions whose log start is unknown are asked about, and signs of life are looked at.
+/// How often stopped partitions are asked about, and signs of life are looked at.
 const TICK: Duration = Duration::from_secs(2);
 /// How long the consumer may take to leave its group.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
@@ -53,8 +54,10 @@ pub(crate) struct Conductor<P: Projection> {
     working: JoinSet<Worked<P::Event>>,
     workers: HashMap<Id, (Ticket, AbortHandle)>,
     loading: JoinSet<Loaded>,
-    /// Partitions whose log start is asked for again.
-    unknown: Vec<TopicPartition>,
+    /// Dead letters of each partition, as far as this process has read it.
+    floods: HashMap<TopicPartition, Flood>,
+    /// Stopped partitions that are asked about again: what stops them can be mended from outside.
+    asked_again: BTreeSet<TopicPartition>,
 }
 
 impl<P: Projection> Conductor<P> {
@@ -78,7 +81,8 @@ impl<P: Projection> Conductor<P> {
             working: JoinSet::new(),
             workers: HashMap::new(),
             loading: JoinSet::new(),
-            unknown: Vec::new(),
+            floods: HashMap::new(),
+            asked_again: BTreeSet::new(),
         }
     }
 
@@ -157,6 +161,10 @@ impl<P: Projection> Conductor<P> {
                 }
                 Output::Stopped { origin, reason } => {
                     tracing::error!(partition = %origin, %reason, "partition is stopped");
+                    self.floods.remove(&origin);
+                    if reason.is_asked_about_again() {
+                        self.asked_again.insert(origin.clone());
+                    }
                     self.status.stopped(&origin, reason);
                     self.consumer.stop_partition(origin);
                 }
@@ -204,7 +212,8 @@ impl<P: Projection> Conductor<P> {
         let (origin, generation) = (batch.origin.clone(), batch.generation);
         let Some(expected) = self.board.wants(&origin, generation) else { return };
         self.status.at_end(&origin, false);
-        match Job::new(batch, self.group, expected) {
+        let flood = self.floods.get(&origin).copied().unwrap_or_default();
+        match Job::new(batch, self.group, expected, flood) {
             Some(job) => self.board.batch(&origin, job),
             None => self.consumer.done(origin, generation),
         }
@@ -219,6 +228,9 @@ impl<P: Projection> Conductor<P> {
         match worked {
             Ok((_, (session, job, verdict))) => {
                 self.idle.push(session);
+                if let Verdict::Done { .. } = &verdict {
+                    self.floods.insert(job.origin.clone(), job.flood);
+                }
                 if let Some(ticket) = ticket {
                     self.board.judged(ticket, job, verdict, Instant::now());
                 }
@@ -237,9 +249,9 @@ impl<P: Projection> Conductor<P> {
 
     fn tick(&mut self) {
         self.status.ticked(self.consumer.ticks());
-        if !self.unknown.is_empty() && self.loading.is_empty() {
-            let partitions = std::mem::take(&mut self.unknown);
-            self.load(None, partitions);
+        if !self.asked_again.is_empty() && self.loading.is_empty() {
+            let partitions = std::mem::take(&mut self.asked_again);
+            self.load(None, partitions.into_iter().collect());
         }
     }
 

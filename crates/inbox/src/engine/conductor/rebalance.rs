@@ -37,9 +37,11 @@ impl<P: Projection> Conductor<P> {
                 Err((stored, reason)) => {
                     self.board.assigned_stopped(&origin, stored);
                     self.status.assigned(origin.clone(), stored, Some(reason.clone()));
-                    match reason {
-                        StopReason::LogUnknown => self.unknown.push(origin),
-                        reason => tracing::error!(partition = %origin, %reason, "partition is stopped"),
+                    if !matches!(reason, StopReason::LogUnknown) && loaded.rebalance.is_some() {
+                        tracing::error!(partition = %origin, %reason, "partition is stopped");
+                    }
+                    if reason.is_asked_about_again() {
+                        self.asked_again.insert(origin);
                     }
                 }
             }
@@ -58,7 +60,8 @@ impl<P: Projection> Conductor<P> {
         for origin in partitions {
             self.status.removed(origin);
         }
-        self.unknown.retain(|origin| !partitions.contains(origin));
+        self.asked_again.retain(|origin| !partitions.contains(origin));
+        self.floods.retain(|origin, _| !partitions.contains(origin));
         if lost {
             // An assignment that was not answered is lost as well.
             self.loading = JoinSet::new();

@@ -2,6 +2,9 @@
 //!
 //! A seed decides everything. `INBOX_SIMULATION_SEED=N` replays one, `INBOX_SIMULATION_SEEDS=N` runs more of them.
 
+mod dice;
+mod faults;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -9,6 +12,7 @@ use kafka_client::{Start, TopicPartition};
 use tokio::time::Instant;
 
 use super::board::{Board, Output, Ticket, Verdict};
+use dice::Dice;
 
 const SEEDS: u64 = 100_000;
 const PARTITIONS: usize = 3;
@@ -30,27 +34,6 @@ enum Without {
     EventHandled,
     /// An event is remembered although its transaction is rolled back.
     OneTransaction,
-}
-
-/// Sebastiano Vigna's `SplitMix64`: small, and good enough to choose steps.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.roll() % u64::try_from(bound).unwrap()).unwrap()
-    }
-
-    fn one_in(&mut self, bound: usize) -> bool {
-        self.below(bound) == 0
-    }
 }
 
 #[derive(Debug, Clone)]
@@ -351,79 +334,6 @@ impl World {
             self.violation.get_or_insert(format!("partition {partition} was given back under work"));
         }
         self.assign(partition, to);
-    }
-
-    fn pass(&mut self) {
-        self.now += Duration::from_millis(50 << self.dice.below(9));
-        for member in 0..MEMBERS {
-            let deadline = self.members[member].board.deadline();
-            self.members[member].board.passed(self.now);
-            if deadline.is_some_and(|deadline| deadline <= self.now)
-                && self.members[member].board.deadline().is_some_and(|deadline| deadline <= self.now)
-            {
-                self.violation.get_or_insert("a deadline was passed and nothing came of it".to_owned());
-            }
-            self.act(member);
-        }
-    }
-
-    /// A partition changes hands in order.
-    fn revoke(&mut self) {
-        let partition = self.dice.below(PARTITIONS);
-        let Some(owner) = self.owners[partition].take() else { return };
-        self.rebalances += 1;
-        let to = self.dice.below(MEMBERS);
-        self.moves.insert(self.rebalances, (partition, to));
-        self.members[owner].lanes.remove(&partition);
-        let origins = std::slice::from_ref(&self.origins[partition]);
-        self.members[owner].board.revoked(self.rebalances, origins, false, self.now + GRACE);
-        self.act(owner);
-    }
-
-    /// A partition is taken from a member that does not know it yet.
-    fn lose(&mut self) {
-        let partition = self.dice.below(PARTITIONS);
-        let to = self.dice.below(MEMBERS);
-        if let Some(owner) = self.owners[partition].filter(|owner| *owner != to) {
-            self.members[owner].losses.push(partition);
-            self.assign(partition, to);
-        }
-    }
-
-    fn tell_losses(&mut self, member: usize) {
-        for partition in std::mem::take(&mut self.members[member].losses) {
-            self.members[member].lanes.remove(&partition);
-            let origins = std::slice::from_ref(&self.origins[partition]);
-            self.members[member].board.revoked(0, origins, true, self.now);
-            self.act(member);
-        }
-    }
-
-    /// Everything that a member knows is gone; a commit may still have got through.
-    fn crash(&mut self, member: usize) {
-        let dead = std::mem::replace(&mut self.members[member], Member::new());
-        for (_, batch) in dead.work {
-            if self.dice.one_in(2) {
-                self.transact(&batch);
-            }
-        }
-        let owned: Vec<usize> =
-            (0..PARTITIONS).filter(|partition| self.owners[*partition] == Some(member)).collect();
-        for partition in owned {
-            let to = self.dice.below(MEMBERS);
-            self.assign(partition, to);
-        }
-        // What it was giving back is free, whether it answered or not.
-        let free: Vec<(u64, (usize, usize))> = self
-            .moves
-            .iter()
-            .filter(|(_, (partition, _))| self.owners[*partition].is_none())
-            .map(|(rebalance, moved)| (*rebalance, *moved))
-            .collect();
-        for (rebalance, (partition, to)) in free {
-            self.moves.remove(&rebalance);
-            self.assign(partition, to);
-        }
     }
 }
 

@@ -1,0 +1,124 @@
+//! `commerce streamer offsets`: look at stored offsets, move one, resume a halted partition.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use inbox::offsets::{OffsetChange, OffsetTarget, Operator, StoredOffset, change_offset, list_offsets};
+use sqlx::{Connection, PgConnection};
+
+use crate::config::Config;
+
+/// What `commerce streamer` does besides being the role.
+#[derive(clap::Subcommand)]
+pub(crate) enum StreamerTask {
+    /// Stored offsets: where each consumer group goes on reading
+    #[command(subcommand)]
+    Offsets(OffsetsTask),
+}
+
+/// `commerce streamer offsets …`
+#[derive(clap::Subcommand)]
+pub(crate) enum OffsetsTask {
+    /// List them, with what is halted
+    Show {
+        /// Only this consumer group, without the topic prefix
+        #[arg(long)]
+        group: Option<String>,
+    },
+    /// Go on reading elsewhere. Forward skips records for good; back counts nothing twice
+    Set {
+        #[command(flatten)]
+        target: Target,
+        /// The next offset to read
+        #[arg(long, value_parser = clap::value_parser!(i64).range(0..))]
+        offset: i64,
+    },
+    /// Go on reading a halted partition where it was halted
+    Resume {
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// Which offset, and who asks.
+#[derive(clap::Args)]
+pub(crate) struct Target {
+    /// Consumer group, without the topic prefix
+    #[arg(long)]
+    group: String,
+    /// Topic, without the topic prefix
+    #[arg(long)]
+    topic: String,
+    /// Partition
+    #[arg(long)]
+    partition: i32,
+    /// Who asks for it
+    #[arg(long, env = "USER", default_value = "unknown")]
+    by: String,
+    /// Why; kept for the audit
+    #[arg(long)]
+    reason: String,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(crate) async fn run(config: &Config, task: StreamerTask) -> anyhow::Result<ExitCode> {
+    let StreamerTask::Offsets(task) = task;
+    let mut connection = PgConnection::connect_with(&runtime::database::connect_options(
+        config.metrics_url(),
+        "commerce-offsets",
+    )?)
+    .await
+    .context("the metrics database does not answer")?;
+    match task {
+        OffsetsTask::Show { group } => {
+            let group = group.map(|group| config.kafka.topic(&group));
+            let offsets = list_offsets(&mut connection, group.as_deref()).await?;
+            println!("from table inbox.progress, {} partitions", offsets.len());
+            for offset in &offsets {
+                println!("{}", line(offset));
+            }
+        }
+        OffsetsTask::Set { target, offset } => {
+            change(config, &mut connection, target, OffsetChange::Set(offset)).await?;
+        }
+        OffsetsTask::Resume { target } => {
+            change(config, &mut connection, target, OffsetChange::Resume).await?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn change(
+    config: &Config,
+    connection: &mut PgConnection,
+    target: Target,
+    change: OffsetChange,
+) -> anyhow::Result<()> {
+    let Target { group, topic, partition, by, reason, dry_run } = target;
+    let name = |name: &str| config.kafka.topic(name);
+    let target = OffsetTarget { consumer_group: name(&group), topic: name(&topic), partition };
+    let operator = Operator { by, reason };
+    let (before, after) = change_offset(connection, &target, change, &operator, dry_run).await?;
+    println!("before  {}", line(&before));
+    println!("after   {}", line(&after));
+    println!(
+        "{}",
+        if dry_run { "dry run: nothing was changed" } else { "a streamer that runs notices by itself" }
+    );
+    Ok(())
+}
+
+fn line(offset: &StoredOffset) -> String {
+    let halted = offset.halted.as_ref().map(|reason| format!("  HALTED: {reason}")).unwrap_or_default();
+    format!(
+        "{}  {}[{}]  next offset {}  moved at {} by {}{halted}",
+        offset.consumer_group,
+        offset.topic,
+        offset.partition,
+        offset.next_offset,
+        offset.updated_at.format("%Y-%m-%dT%H:%M:%SZ"),
+        offset.owner.as_deref().unwrap_or("nobody"),
+    )
+}

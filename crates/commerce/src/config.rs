@@ -200,7 +200,7 @@ impl Config {
         let mut settings =
             PublisherSettings::new(groups, ProducerSettings::new(self.kafka.client("dead-letters")));
         commerce_events::DEAD_LETTER_SUFFIX.clone_into(&mut settings.topic_suffix);
-        settings.value_bytes_max = self.outbox.record_bytes_max;
+        settings.record_bytes_max = self.outbox.record_bytes_max;
         settings
     }
 

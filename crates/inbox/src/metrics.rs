@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
+use crate::dead_letter::LetterStatus;
 use crate::store::progress::Advance;
 
 /// Transactions committed, by `group`.
@@ -20,6 +21,14 @@ pub const DUPLICATES: &str = "commerce_inbox_duplicates_total";
 pub const DEAD_LETTERS: &str = "commerce_inbox_dead_letters_total";
 /// Dead letters stored on their topic.
 pub const DEAD_LETTERS_PUBLISHED: &str = "commerce_inbox_dead_letters_published_total";
+/// Dead letters that nobody has dealt with, by `group` and `status`: `new`, `published`.
+pub const DEAD_LETTER_DEPTH: &str = "commerce_inbox_dead_letter_depth";
+/// Age of the oldest of them, by `group` and `status`.
+pub const DEAD_LETTER_AGE: &str = "commerce_inbox_dead_letter_oldest_age_seconds";
+/// Dead letters sent to their original topic again by this process, by `group`.
+pub const DEAD_LETTERS_REDRIVEN: &str = "commerce_inbox_dead_letters_redriven_total";
+/// Dead letters given up by this process, by `group`.
+pub const DEAD_LETTERS_DISCARDED: &str = "commerce_inbox_dead_letters_discarded_total";
 /// Offsets that carried nothing for the group, by `group`.
 pub const SKIPPED: &str = "commerce_inbox_skipped_total";
 /// Transactions refused because another owner moved the offset, by `group`.
@@ -44,6 +53,22 @@ pub fn describe() {
     describe_counter!(DUPLICATES, Unit::Count, "Events that were handled before, by group");
     describe_counter!(DEAD_LETTERS, Unit::Count, "Records that became dead letters, by group and reason");
     describe_counter!(DEAD_LETTERS_PUBLISHED, Unit::Count, "Dead letters stored on their topic");
+    describe_gauge!(
+        DEAD_LETTER_DEPTH,
+        Unit::Count,
+        "Dead letters that nobody has dealt with, by group and status"
+    );
+    describe_gauge!(
+        DEAD_LETTER_AGE,
+        Unit::Seconds,
+        "Age of the oldest open dead letter, by group and status"
+    );
+    describe_counter!(
+        DEAD_LETTERS_REDRIVEN,
+        Unit::Count,
+        "Dead letters sent to their original topic again, by group"
+    );
+    describe_counter!(DEAD_LETTERS_DISCARDED, Unit::Count, "Dead letters given up, by group");
     describe_counter!(SKIPPED, Unit::Count, "Offsets that carried nothing for the group");
     describe_counter!(
         FENCE_ABORTS,
@@ -83,6 +108,20 @@ pub(crate) fn dead_lettered(group: &str, reason: &'static str) {
 
 pub(crate) fn dead_letters_published(letters: usize) {
     counter!(DEAD_LETTERS_PUBLISHED).increment(u64::try_from(letters).unwrap_or(u64::MAX));
+}
+
+pub(crate) fn dead_letter_depth(group: &str, status: LetterStatus, letters: i64, oldest_age: Duration) {
+    let labels = [("group", group.to_owned()), ("status", status.as_str().to_owned())];
+    gauge!(DEAD_LETTER_DEPTH, &labels).set(f64::from(u32::try_from(letters).unwrap_or(u32::MAX)));
+    gauge!(DEAD_LETTER_AGE, &labels).set(oldest_age.as_secs_f64());
+}
+
+pub(crate) fn redriven(group: &str, letters: u64) {
+    counter!(DEAD_LETTERS_REDRIVEN, "group" => group.to_owned()).increment(letters);
+}
+
+pub(crate) fn discarded(group: &str) {
+    counter!(DEAD_LETTERS_DISCARDED, "group" => group.to_owned()).increment(1);
 }
 
 pub(crate) fn fenced(group: &str) {

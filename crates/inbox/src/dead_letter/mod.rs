@@ -1,10 +1,29 @@
-//! Records that can never succeed: their row, and their record on the topic for dead letters.
+//! Records that can never succeed: their row, their record on the topic for dead letters, and how operators bring them
+//! back.
 
+mod action;
+mod discard;
+mod filter;
 mod fingerprint;
 mod headers;
+mod inquiry;
 mod letter;
 mod publisher;
 mod record;
+mod redrive;
+mod redriven;
+mod sender;
+mod walk;
 
+pub use action::{ActionError, ActionReport, Mandate, MandateError, Obstacle};
+pub use discard::{discard, preview_discard};
+pub use filter::{LetterFilter, LetterStatus, UnknownStatus};
+pub use inquiry::{
+    AuditEntry, Letter, LetterContent, LetterDepth, LetterGroup, LetterPlace, LetterStory, WholeLetter,
+    clock, connect, count_letters, find_story, group_letters, letter_depths, list_letters,
+    list_whole_letters,
+};
 pub(crate) use letter::row;
-pub use publisher::{DeadLetterPublisher, PublisherError, PublisherSettings};
+pub use publisher::{DeadLetterPublisher, PublisherSettings};
+pub use redrive::{RedriveSettings, Selection, preview_redrive, redrive};
+pub use sender::SenderError;

@@ -1,24 +1,27 @@
 //! Sends dead letters to their topics and marks them after the acknowledgement.
 //!
 //! Invariant: a row is marked only after its record is stored; a crash in between sends it again with the same
-//! `x-dlq-id`. Several publishers share the work by `skip locked`.
+//! `x-dlq-id`. One publisher works for a group at a time; no row is locked while the brokers are waited for.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use kafka_client::admin::{Admin, AdminError};
-use kafka_client::{AwaitedProducer, OutgoingRecord, ProducerError, ProducerSettings};
+use kafka_client::ProducerSettings;
+use kafka_client::admin::AdminError;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use thiserror::Error;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::filter::LetterStatus;
+use super::inquiry::{LetterDepth, letter_depths};
 use super::record::{Outgoing, outgoing};
+use super::sender::{Sender, SenderError};
 use crate::engine::failure::chain;
 use crate::kill::kill_point;
 use crate::metrics;
-use crate::store::dead_letter::{Cursor, lock_unpublished, mark_published};
+use crate::store::dead_letter::{Cursor, list_unpublished, lock_publishing, mark_published};
 
 /// Whose dead letters are published, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +32,8 @@ pub struct PublisherSettings {
     pub producer: ProducerSettings,
     /// Behind the original topic's name.
     pub topic_suffix: String,
-    /// Longer values are cut; must leave room below the broker's `max.message.bytes`.
-    pub value_bytes_max: usize,
+    /// Values are cut where a record would be longer; must leave room below the broker's `max.message.bytes`.
+    pub record_bytes_max: usize,
     /// Rows are looked for at least so often.
     pub interval: Duration,
     /// Rows of one transaction.
@@ -40,30 +43,19 @@ pub struct PublisherSettings {
 }
 
 impl PublisherSettings {
-    /// Suffix `-dlt`, values of up to 900 KiB, a look each second.
+    /// Suffix `-dlt`, records of up to 900 KiB, a look each second.
     #[must_use]
     pub fn new(groups: Vec<String>, producer: ProducerSettings) -> Self {
         Self {
             groups,
             producer,
             topic_suffix: "-dlt".to_owned(),
-            value_bytes_max: 900 * 1024,
+            record_bytes_max: 900 * 1024,
             interval: Duration::from_secs(1),
             batch_rows_max: 50,
             ack_timeout: Duration::from_secs(30),
         }
     }
-}
-
-/// Why nothing can be published.
-#[derive(Debug, Error)]
-pub enum PublisherError {
-    /// The producer does not take the settings.
-    #[error("dead letter publisher has no producer")]
-    Producer(#[source] ProducerError),
-    /// The client library does not take the settings.
-    #[error("dead letter publisher cannot ask for partitions")]
-    Admin(#[source] AdminError),
 }
 
 /// Why a round ended early. It is repeated.
@@ -77,6 +69,8 @@ enum RoundError {
     Unsent(usize),
 }
 
+/// How often depth and age of open letters are measured.
+const DEPTH_INTERVAL: Duration = Duration::from_secs(15);
 /// Longest wait after a failed round.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
@@ -84,9 +78,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 pub struct DeadLetterPublisher {
     settings: PublisherSettings,
     options: PgConnectOptions,
-    producer: AwaitedProducer,
-    admin: Admin,
-    partitions: HashMap<String, usize>,
+    sender: Sender,
+    measured_at: Option<Instant>,
 }
 
 impl DeadLetterPublisher {
@@ -94,11 +87,10 @@ impl DeadLetterPublisher {
     ///
     /// # Errors
     /// Settings that the client library refuses.
-    pub fn new(settings: PublisherSettings, options: PgConnectOptions) -> Result<Self, PublisherError> {
-        let producer = AwaitedProducer::new(&settings.producer).map_err(PublisherError::Producer)?;
-        let admin = Admin::new(&settings.producer.client).map_err(PublisherError::Admin)?;
+    pub fn new(settings: PublisherSettings, options: PgConnectOptions) -> Result<Self, SenderError> {
+        let sender = Sender::new(&settings.producer, settings.ack_timeout)?;
         let options = options.disable_statement_logging();
-        Ok(Self { settings, options, producer, admin, partitions: HashMap::new() })
+        Ok(Self { settings, options, sender, measured_at: None })
     }
 
     /// Publishes until `stop`. Database and brokers may be away for any time.
@@ -125,99 +117,107 @@ impl DeadLetterPublisher {
         stop.run_until_cancelled(work).await;
     }
 
-    /// One pass over everything that is not published; a letter that the broker refuses does not hold up the others.
+    /// One pass over everything that is not published.
     async fn round(&mut self, connection: &mut Option<PgConnection>) -> Result<(), RoundError> {
         if connection.is_none() {
             *connection = Some(PgConnection::connect_with(&self.options).await?);
         }
         let Some(connection) = connection.as_mut() else { return Ok(()) };
+        self.measure(connection).await?;
+        let mut unsent = 0;
+        for group in self.settings.groups.clone() {
+            unsent += self.publish_group(connection, &group).await?;
+        }
+        if unsent > 0 { Err(RoundError::Unsent(unsent)) } else { Ok(()) }
+    }
+
+    /// Tells how many letters are open, and how old the oldest is.
+    async fn measure(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        if self.measured_at.is_some_and(|at| at.elapsed() < DEPTH_INTERVAL) {
+            return Ok(());
+        }
+        let depths = letter_depths(connection, &self.settings.groups).await?;
+        for group in &self.settings.groups {
+            for status in LetterStatus::OPEN {
+                let is_it = |depth: &&LetterDepth| depth.consumer_group == *group && depth.status == status;
+                let found = depths.iter().find(is_it);
+                let letters = found.map_or(0, |depth| depth.letters);
+                let oldest_age = found.map_or(Duration::ZERO, LetterDepth::oldest_age);
+                metrics::dead_letter_depth(group, status, letters, oldest_age);
+            }
+        }
+        self.measured_at = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Publishes a group's letters unless somebody else is at it. A letter that the broker refuses does not hold up the
+    /// others; answers how many there were.
+    async fn publish_group(
+        &mut self,
+        connection: &mut PgConnection,
+        group: &str,
+    ) -> Result<usize, RoundError> {
         let (mut cursor, mut unsent) = (Cursor::default(), 0);
         loop {
             let mut tx = connection.begin().await?;
+            if !lock_publishing(&mut tx, group).await? {
+                break;
+            }
             let limit = i64::from(self.settings.batch_rows_max);
-            let letters = lock_unpublished(&mut tx, &self.settings.groups, cursor, limit).await?;
+            let letters = list_unpublished(&mut tx, group, cursor, limit).await?;
             let Some(last) = letters.last() else { break };
             cursor = Cursor { first_seen: last.first_seen, id: last.row.id };
-            let records: Vec<(Uuid, Outgoing)> = letters
-                .iter()
-                .map(|letter| {
-                    let value_bytes_max = self.settings.value_bytes_max;
-                    (letter.row.id, outgoing(&letter.row, &self.settings.topic_suffix, value_bytes_max))
-                })
-                .collect();
-            let sent = self.send(&records).await?;
+            let mut records = Vec::with_capacity(letters.len());
+            for letter in &letters {
+                let settings = &self.settings;
+                let mut record = outgoing(&letter.row, &settings.topic_suffix, settings.record_bytes_max);
+                record.partition = self.same_partition(&record).await?;
+                records.push((letter.row.id, record));
+            }
+            let sent = self.send(&records).await;
             kill_point("inbox.after_dlt_send");
             unsent += records.len() - sent.len();
             mark_published(&mut tx, &sent).await?;
             tx.commit().await?;
             metrics::dead_letters_published(sent.len());
         }
-        if unsent > 0 { Err(RoundError::Unsent(unsent)) } else { Ok(()) }
+        Ok(unsent)
     }
 
     /// Answers the ids of records that are stored.
-    async fn send(&mut self, records: &[(Uuid, Outgoing)]) -> Result<Vec<Uuid>, RoundError> {
-        for (_, record) in records {
-            self.learn_partitions(&record.topic).await?;
-        }
+    async fn send(&self, records: &[(Uuid, Outgoing)]) -> Vec<Uuid> {
         let all: Vec<&Outgoing> = records.iter().map(|(_, record)| record).collect();
-        if self.send_together(&all).await {
-            return Ok(records.iter().map(|(id, _)| *id).collect());
+        if self.is_sent(&all).await {
+            return records.iter().map(|(id, _)| *id).collect();
         }
         let mut sent = Vec::new();
         for (id, record) in records {
-            if self.send_together(&[record]).await {
+            if self.is_sent(&[record]).await {
                 sent.push(*id);
             }
         }
-        Ok(sent)
+        sent
     }
 
-    async fn send_together(&self, records: &[&Outgoing]) -> bool {
-        let headers: Vec<Vec<(&str, &[u8])>> = records
-            .iter()
-            .map(|record| {
-                record.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect()
-            })
-            .collect();
-        let outgoing: Vec<OutgoingRecord<'_>> = records
-            .iter()
-            .zip(&headers)
-            .map(|(record, headers)| OutgoingRecord {
-                topic: &record.topic,
-                key: record.key.as_deref(),
-                payload: record.value.as_deref(),
-                headers,
-                partition: self.same_partition(record),
-                timestamp: None,
-            })
-            .collect();
-        match tokio::time::timeout(self.settings.ack_timeout, self.producer.send_all(&outgoing)).await {
-            Ok(Ok(())) => true,
-            Ok(Err(error)) => {
-                tracing::warn!(error = chain(&error), letters = records.len(), "dead letters were refused");
-                false
-            }
-            Err(_) => {
-                tracing::warn!(letters = records.len(), "dead letters were not acknowledged in time");
+    async fn is_sent(&self, records: &[&Outgoing]) -> bool {
+        match self.sender.send(records).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(
+                    error = chain(&error),
+                    letters = records.len(),
+                    "dead letters are not published"
+                );
                 false
             }
         }
     }
 
     /// The original partition's number, if the topic has as many.
-    fn same_partition(&self, record: &Outgoing) -> Option<i32> {
-        let count = self.partitions.get(&record.topic).copied().unwrap_or(0);
-        usize::try_from(record.partition).is_ok_and(|number| number < count).then_some(record.partition)
-    }
-
-    async fn learn_partitions(&mut self, topic: &str) -> Result<(), RoundError> {
-        if !self.partitions.contains_key(topic)
-            && let Some(count) = self.admin.partition_count(topic).await.map_err(RoundError::Partitions)?
-        {
-            self.partitions.insert(topic.to_owned(), count);
-        }
-        Ok(())
+    async fn same_partition(&mut self, record: &Outgoing) -> Result<Option<i32>, RoundError> {
+        let count =
+            self.sender.partition_count(&record.topic).await.map_err(RoundError::Partitions)?.unwrap_or(0);
+        Ok(record.partition.filter(|number| usize::try_from(*number).is_ok_and(|number| number < count)))
     }
 }
 

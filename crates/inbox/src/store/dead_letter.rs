@@ -25,6 +25,12 @@ pub(crate) struct Row {
     pub(crate) fingerprint: String,
     pub(crate) error: String,
     pub(crate) traceparent: Option<String>,
+    /// The first letter of the same event, if this one was redriven before.
+    pub(crate) first_id: Option<Uuid>,
+    /// How often the event was redriven.
+    pub(crate) redrive_count: i32,
+    /// What the row lacks of the record; such a letter cannot be redriven.
+    pub(crate) lacks: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +52,9 @@ struct Columns {
     fingerprints: Vec<String>,
     errors: Vec<String>,
     traceparents: Vec<Option<String>>,
+    first_ids: Vec<Option<Uuid>>,
+    redrive_counts: Vec<i32>,
+    lacks: Vec<Option<String>>,
 }
 
 impl Columns {
@@ -67,6 +76,9 @@ impl Columns {
         self.fingerprints.push(row.fingerprint);
         self.errors.push(row.error);
         self.traceparents.push(row.traceparent);
+        self.first_ids.push(row.first_id);
+        self.redrive_counts.push(row.redrive_count);
+        self.lacks.push(row.lacks);
     }
 }
 
@@ -77,10 +89,12 @@ pub(crate) async fn insert_dead_letters(tx: &mut PgConnection, rows: Vec<Row>) -
     sqlx::query(
         r#"insert into inbox.dead_letter
                (id, consumer_group, topic, partition, "offset", key, value, value_bytes, headers, record_timestamp,
-                record_timestamp_type, event_id, event_type, reason, fingerprint, error, traceparent)
+                record_timestamp_type, event_id, event_type, reason, fingerprint, error, traceparent, first_id,
+                redrive_count, lacks)
            select * from unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::bigint[], $6::bytea[], $7::bytea[],
                                 $8::bigint[], $9::jsonb[], $10::bigint[], $11::text[], $12::text[], $13::text[],
-                                $14::text[], $15::text[], $16::text[], $17::text[])
+                                $14::text[], $15::text[], $16::text[], $17::text[], $18::uuid[], $19::integer[],
+                                $20::text[])
            on conflict (id) do update
                set attempts = dead_letter.attempts + 1, last_seen = clock_timestamp()"#,
     )
@@ -101,6 +115,9 @@ pub(crate) async fn insert_dead_letters(tx: &mut PgConnection, rows: Vec<Row>) -
     .bind(columns.fingerprints)
     .bind(columns.errors)
     .bind(columns.traceparents)
+    .bind(columns.first_ids)
+    .bind(columns.redrive_counts)
+    .bind(columns.lacks)
     .execute(tx)
     .await?;
     Ok(())
@@ -127,24 +144,32 @@ pub(crate) struct Unpublished {
     pub(crate) row: Row,
 }
 
-/// The next unpublished dead letters after `cursor`, oldest first; other publishers leave them alone until the end of
-/// the transaction.
-pub(crate) async fn lock_unpublished(
+/// Makes the caller the only publisher of a group's dead letters until the end of the transaction; answers whether he is.
+/// The rows themselves stay free, so that operators can act on letters whose topic does not answer.
+pub(crate) async fn lock_publishing(tx: &mut PgConnection, group: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("select pg_try_advisory_xact_lock(hashtextextended('inbox.dead_letter/' || $1, 0))")
+        .bind(group)
+        .fetch_one(tx)
+        .await
+}
+
+/// The next unpublished dead letters of a group after `cursor`, oldest first.
+pub(crate) async fn list_unpublished(
     tx: &mut PgConnection,
-    groups: &[String],
+    group: &str,
     cursor: Cursor,
     limit: i64,
 ) -> Result<Vec<Unpublished>, sqlx::Error> {
     sqlx::query_as(
         r#"select first_seen, id, consumer_group, topic, partition, "offset", key, value, value_bytes, headers,
-                  record_timestamp, record_timestamp_type, event_id, event_type, reason, fingerprint, error, traceparent
+                  record_timestamp, record_timestamp_type, event_id, event_type, reason, fingerprint, error, traceparent,
+                  first_id, redrive_count, lacks
              from inbox.dead_letter
-            where status = 'new' and consumer_group = any($1) and (first_seen, id) > ($2, $3)
+            where status = 'new' and consumer_group = $1 and (first_seen, id) > ($2, $3)
             order by first_seen, id
-            limit $4
-              for update skip locked"#,
+            limit $4"#,
     )
-    .bind(groups)
+    .bind(group)
     .bind(cursor.first_seen)
     .bind(cursor.id)
     .bind(limit)
@@ -152,7 +177,7 @@ pub(crate) async fn lock_unpublished(
     .await
 }
 
-/// Dead letters that the broker has acknowledged.
+/// Dead letters that the broker has acknowledged; one that an operator dealt with meanwhile keeps its status.
 pub(crate) async fn mark_published(tx: &mut PgConnection, ids: &[Uuid]) -> Result<u64, sqlx::Error> {
     let done = sqlx::query(
         "update inbox.dead_letter set status = 'published' where id = any($1) and status = 'new'",

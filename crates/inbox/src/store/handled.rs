@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::engine::claims::{BLOCK_BYTES, Bits, Block};
+use crate::engine::identity::BLOCK_EVENTS;
 
 /// Key columns of blocks, one array each.
 #[derive(Debug, Default)]
@@ -136,4 +137,46 @@ pub(crate) async fn insert_ids(
     .fetch_all(tx)
     .await?;
     Ok(new.into_iter().collect())
+}
+
+/// Whether a group has handled the event of this sequence.
+pub(crate) async fn has_sequence(
+    connection: &mut PgConnection,
+    group: &str,
+    source: &str,
+    lane: i16,
+    sequence: i64,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "select exists (
+             select from inbox.event_handled e
+               join inbox.consumer_group g on g.id = e.consumer_group
+               join inbox.source s on s.source_id = e.source_id
+              where g.name = $1 and s.ce_source = $2 and e.lane = $3 and e.block = $4 and get_bit(e.bits, $5) = 1)",
+    )
+    .bind(group)
+    .bind(source)
+    .bind(lane)
+    .bind(sequence.div_euclid(BLOCK_EVENTS))
+    .bind(sequence.rem_euclid(BLOCK_EVENTS))
+    .fetch_one(connection)
+    .await
+}
+
+/// Whether a group has handled the event of this id.
+pub(crate) async fn has_id(
+    connection: &mut PgConnection,
+    group: &str,
+    id: Uuid,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "select exists (
+             select from inbox.event_handled_id e
+               join inbox.consumer_group g on g.id = e.consumer_group
+              where g.name = $1 and e.event_id = $2)",
+    )
+    .bind(group)
+    .bind(id)
+    .fetch_one(connection)
+    .await
 }

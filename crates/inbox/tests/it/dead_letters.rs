@@ -169,3 +169,35 @@ async fn a_dead_letter_is_published_once_with_springs_headers_to_the_same_partit
     running.stop().await?;
     fixture.remove().await
 }
+
+#[tokio::test]
+async fn two_publishers_send_each_letter_once() -> Result<()> {
+    let fixture = Fixture::new(1).await?;
+    fixture.create_topic("events-dlt", 1).await?;
+    let poison: Vec<Record> = (0..300).map(|sequence| Record::event(0, sequence, "bad")).collect();
+    fixture.produce(&poison).await?;
+    let running = fixture.start();
+    fixture.passed(300).await?;
+    running.stop().await?;
+    let stop = CancellationToken::new();
+    let mut publishing = Vec::new();
+    for _ in 0..2 {
+        let mut settings =
+            PublisherSettings::new(vec![fixture.group()], ProducerSettings::new(fixture.client()));
+        settings.interval = Duration::from_millis(1);
+        let publisher = DeadLetterPublisher::new(settings, fixture.database.options())?;
+        publishing.push(tokio::spawn(publisher.run(stop.clone())));
+    }
+    let mut connection = fixture.database.connect().await?;
+    eventually("every letter is published", async || {
+        let counts = inbox::progress::dead_letter_counts(&mut connection, Some(&fixture.group())).await?;
+        Ok(counts.iter().all(|count| count.status == "published").then_some(()))
+    })
+    .await?;
+    stop.cancel();
+    for publishing in publishing {
+        publishing.await?;
+    }
+    assert_eq!(fixture.record_count(&format!("{}-dlt", fixture.topic)).await?, 300);
+    fixture.remove().await
+}

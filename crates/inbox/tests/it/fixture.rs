@@ -1,6 +1,5 @@
 //! A topic, a database, a projection that writes down every effect, and a streamer to be started and stopped.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -65,6 +64,8 @@ pub(crate) struct Effects {
     /// While set, every application waits for ever.
     pub(crate) is_frozen: AtomicBool,
     pub(crate) applications: AtomicU64,
+    /// While set, `bad` values are good: the release that mends what made dead letters of them.
+    pub(crate) is_mended: AtomicBool,
 }
 
 impl Projection for Effects {
@@ -76,7 +77,7 @@ impl Projection for Effects {
         if record.event_type == "Other" {
             return Ok(Decision::Skip);
         }
-        if value.starts_with("bad") {
+        if value.starts_with("bad") && !self.is_mended.load(Ordering::SeqCst) {
             return Err(Refusal { reason: "malformed", error: format!("value '{value}' is bad\0") });
         }
         assert!(!value.starts_with("panic"), "cannot decode {value}");
@@ -156,9 +157,23 @@ impl Fixture {
     }
 
     pub(crate) async fn create_topic(&self, name: &str, partitions: i32) -> Result<()> {
-        let spec =
-            TopicSpec { name: self.topics.name(name), partitions, replication: 1, config: BTreeMap::new() };
+        self.create_topic_with(name, partitions, &[]).await
+    }
+
+    pub(crate) async fn create_topic_with(
+        &self,
+        name: &str,
+        partitions: i32,
+        config: &[(&str, &str)],
+    ) -> Result<()> {
+        let config = config.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let spec = TopicSpec { name: self.topics.name(name), partitions, replication: 1, config };
         Ok(self.admin.create_topics(&[spec]).await?)
+    }
+
+    /// Records of a topic, in all its partitions.
+    pub(crate) async fn record_count(&self, topic: &str) -> Result<i64> {
+        Ok(self.admin.end_offsets(topic).await?.into_values().sum())
     }
 
     pub(crate) fn group(&self) -> String {

@@ -8,6 +8,8 @@ mod exactly_once;
 mod failures;
 mod fixture;
 mod flood;
+mod letter_desk;
 mod positions;
 mod proxy;
 mod rebalances;
+mod redrives;

@@ -1,12 +1,15 @@
 //! Every setting of every role. `config/default.toml` is the manual and the only place of defaults.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
 use commerce_api::{ApiSettings, AuthSettings, MetricsSettings};
 use commerce_streamer::SweeperSettings;
+use inbox::ConsumerSettings;
 use inbox::dead_letter::PublisherSettings;
+use inbox::dead_letter::{PublisherSettings, RedriveSettings};
 use inbox::{ConsumerSettings, FloodLimits};
 use kafka_client::{ClientSettings, ProducerSettings};
 use outbox::{AppendLimits, RelaySettings, TickerSettings};
@@ -38,6 +41,7 @@ pub(crate) struct Config {
     pub(crate) outbox: OutboxSettings,
     pub(crate) relay: RelaySection,
     pub(crate) streamer: StreamerSection,
+    dead_letters: DeadLetterSection,
     pub(crate) sweeper: SweeperSettings,
 }
 
@@ -130,6 +134,17 @@ pub(crate) struct StreamerSection {
     flood_window_letters: u32,
 }
 
+/// `[dead_letters]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeadLetterSection {
+    redrives_max: u32,
+    chunk_letters_max: NonZeroU32,
+    chunk_bytes_max: u64,
+    #[serde(with = "humantime_serde")]
+    ack_timeout: Duration,
+}
+
 impl Config {
     /// Where counts and the inbox live.
     pub(crate) fn metrics_url(&self) -> &str {
@@ -201,6 +216,18 @@ impl Config {
             PublisherSettings::new(groups, ProducerSettings::new(self.kafka.client("dead-letters")));
         commerce_events::DEAD_LETTER_SUFFIX.clone_into(&mut settings.topic_suffix);
         settings.record_bytes_max = self.outbox.record_bytes_max;
+        settings.ack_timeout = self.dead_letters.ack_timeout;
+        settings
+    }
+
+    /// How operators send dead letters to their original topics again.
+    pub(crate) fn redrive(&self) -> RedriveSettings {
+        let section = &self.dead_letters;
+        let mut settings = RedriveSettings::new(ProducerSettings::new(self.kafka.client("redrive")));
+        settings.redrives_max = section.redrives_max;
+        settings.chunk_letters_max = section.chunk_letters_max;
+        settings.chunk_bytes_max = section.chunk_bytes_max;
+        settings.ack_timeout = section.ack_timeout;
         settings
     }
 

@@ -45,6 +45,8 @@ enum Command {
     Replay(cmd::replay::Arguments),
     /// Recount everything from its sources and compare with what buyers see
     Verify(cmd::verify::Arguments),
+    /// Look at dead letters, bring them back, or give them up
+    DeadLetters(cmd::dead_letters::Arguments),
     /// Check what the roles need, and say what is wrong
     Doctor(cmd::doctor::Arguments),
     /// Print the settings in use, secrets masked
@@ -85,6 +87,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(arguments) => cmd::demo::run(&config, arguments).await,
         Command::Replay(arguments) => cmd::replay::run(&config, arguments).await,
         Command::Verify(arguments) => cmd::verify::run(&config, arguments).await,
+        Command::DeadLetters(arguments) => cmd::dead_letters::run(&config, arguments).await,
         Command::Doctor(arguments) => cmd::doctor::run(&config, &arguments).await,
         Command::Config(_) => Ok(ExitCode::SUCCESS),
     }

@@ -1,6 +1,7 @@
 //! One file for each subcommand.
 
 pub(crate) mod config;
+pub(crate) mod dead_letters;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod migrate;

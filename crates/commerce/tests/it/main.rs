@@ -1,6 +1,7 @@
 //! The roles as real processes: killed at named points, asked to stop, given bad settings.
 
 mod cli;
+mod dead_letters;
 mod harness;
 mod kill_points;
 mod shutdown;

@@ -2,9 +2,9 @@
 
 pub(crate) mod dead_letter;
 pub(crate) mod handled;
-pub(crate) mod offsets;
 pub(crate) mod letter_actions;
 pub(crate) mod letters;
+pub(crate) mod offsets;
 pub(crate) mod progress;
 pub(crate) mod source;
 pub(crate) mod totals;

@@ -13,6 +13,8 @@ mod reader;
 mod record;
 mod session;
 mod settings;
+#[cfg(test)]
+mod simulation;
 mod status;
 mod tracker;
 mod window;

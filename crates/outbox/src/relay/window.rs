@@ -27,7 +27,7 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     /// Whether the transaction had ended, so that its rows are seen if it committed.
     #[cfg(test)]
-    fn sees(&self, txid: u64) -> bool {
+    pub(crate) fn sees(&self, txid: u64) -> bool {
         txid < self.xmax && self.running.binary_search(&txid).is_err()
     }
 

@@ -4,8 +4,10 @@
 
 mod database;
 mod eventually;
+mod proxy;
 mod topics;
 
 pub use database::TestDatabase;
 pub use eventually::{eventually, eventually_within};
+pub use proxy::{Line, Proxy};
 pub use topics::{TestTopics, redis_url, unique};

@@ -12,7 +12,7 @@ use sqlx::PgConnection;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::kill::kill_point;
+use super::kill::{is_sabotaged, kill_point};
 use super::prefix::{Advance, Progress};
 use super::session::SessionError;
 use super::settings::RelaySettings;
@@ -199,6 +199,9 @@ async fn within_lease<T>(
     lease_end: Instant,
     statement: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, SessionError> {
+    if is_sabotaged("relay.no_epoch_check") {
+        return statement.await.map_err(SessionError::Database);
+    }
     match tokio::time::timeout_at(lease_end, statement).await {
         Ok(answer) => answer.map_err(SessionError::Database),
         Err(_) => Err(SessionError::LeaseExpired),

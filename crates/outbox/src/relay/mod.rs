@@ -6,7 +6,7 @@
 
 mod guard;
 mod keeper;
-mod kill;
+pub(crate) mod kill;
 mod pace;
 mod prefix;
 mod reader;

@@ -9,12 +9,14 @@
 //! A failing seed is printed; `OUTBOX_SIMULATION_SEED=<seed>` runs it alone, `OUTBOX_SIMULATION_SEEDS=<number>` more of them.
 
 mod broker;
+mod met;
 mod relay;
 mod server;
 
 use std::fmt;
 
 use broker::{Broker, PARTITIONS};
+use met::{Met, SITUATIONS};
 use relay::{Session, Wire};
 use server::{KEYS, SHARDS, Server};
 
@@ -27,8 +29,6 @@ const STEPS: usize = 300;
 /// Rounds in which everything must be published when nothing goes wrong any more.
 const DRAIN_ROUNDS: usize = 500;
 const RELAYS: usize = 3;
-/// Kinds of situations that are counted.
-const SITUATIONS: usize = 9;
 const TRANSACTIONS_MAX: usize = 5;
 
 /// The relay as it is, and five ways to be wrong.
@@ -55,37 +55,6 @@ enum Violation {
     PositionMovedBack,
     Lost,
     Stuck,
-}
-
-/// How often something was met that a simulation must meet to prove anything.
-#[derive(Debug, Default, Clone, Copy)]
-struct Met {
-    refused_positions: u64,
-    resumed_inside: u64,
-    ended_at_tick: u64,
-    for_some_shards: u64,
-    without_room: u64,
-    thawed_late: u64,
-    left_in_network: u64,
-    duplicates: u64,
-    /// Stored changes, all keys.
-    changes: u64,
-}
-
-impl Met {
-    fn counts(&self) -> [(&'static str, u64); SITUATIONS] {
-        [
-            ("positions refused by their epoch", self.refused_positions),
-            ("sessions begun inside a window", self.resumed_inside),
-            ("windows ended at a tick", self.ended_at_tick),
-            ("windows of some shards", self.for_some_shards),
-            ("reads that found no room", self.without_room),
-            ("relays thawed after their lease", self.thawed_late),
-            ("records left in the network", self.left_in_network),
-            ("duplicates", self.duplicates),
-            ("changes", self.changes),
-        ]
-    }
 }
 
 /// A small generator: the simulation must be cheap without optimisation.

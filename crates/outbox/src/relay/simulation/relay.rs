@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::super::prefix::{InFlightLimits, Prefix, Progress};
 use super::super::window::{Groups, Partial, Position, Snapshot};
 use super::broker::{Broker, PARTITIONS, partition_of};
+use super::met::Met;
 use super::server::{Row, Server};
-use super::{Met, Variant, Violation};
+use super::{Variant, Violation};
 
 /// Events of a batch.
 const BATCH: usize = 2;

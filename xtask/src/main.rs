@@ -29,6 +29,8 @@ enum Task {
     Test(Rest),
     /// Measure
     Bench(Rest),
+    /// Try to make the outbox lose or reorder an event
+    Torture(Rest),
     /// Check the rules about the repository's shape
     Tidy,
     /// Everything that must hold before a change lands
@@ -49,6 +51,7 @@ fn main() -> Result<()> {
         Task::Demo(rest) => tasks::demo(&rest.arguments),
         Task::Test(rest) => tasks::test(&rest.arguments),
         Task::Bench(rest) => tasks::bench(&rest.arguments),
+        Task::Torture(rest) => tasks::torture(&rest.arguments),
         Task::Tidy => tidy::check(),
         Task::Ci => tasks::ci(),
     }

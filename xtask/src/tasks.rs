@@ -1,4 +1,4 @@
-//! The tasks that run cargo: `test`, `demo`, `bench`, `ci`.
+//! The tasks that run cargo: `test`, `demo`, `bench`, `torture`, `ci`.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -10,8 +10,8 @@ use anyhow::{Context, Result, ensure};
 use crate::services::{self, ServiceEnv};
 use crate::tidy;
 
-/// Kill points exist only in test builds: this feature compiles them in.
-const FAILPOINTS: &str = "commerce/failpoints";
+/// Kill points and relays that are wrong on purpose exist only in test builds: these features compile them in.
+const FAILPOINTS: &str = "commerce/failpoints,torture/failpoints";
 /// Commands of the demo in CI: enough to pass every fault, few enough to be quick.
 const CI_DEMO_COMMANDS: &str = "20000";
 
@@ -29,6 +29,16 @@ impl Services {
         let mut command = Command::new(program);
         command.envs(self.environment.variables());
         command
+    }
+
+    /// Options that say how to stop and start Kafka, if it is ours to stop.
+    fn broker_commands(&self) -> Result<Vec<String>> {
+        if !self.environment.ours.contains(&services::Service::Kafka) {
+            return Ok(Vec::new());
+        }
+        let this = std::env::current_exe().context("the path of this program")?;
+        let call = |what: &str| format!("'{}' services {what} kafka", this.display());
+        Ok(vec!["--broker-stop".to_owned(), call("stop"), "--broker-start".to_owned(), call("start")])
     }
 }
 
@@ -57,14 +67,18 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
 pub(crate) fn demo(arguments: &[String]) -> Result<()> {
     run(Command::new("cargo").args(["build", "--release", "--package", "commerce"]))?;
     let services = Services::up()?;
-    let this = std::env::current_exe().context("the path of this program")?;
     let mut command = services.command(target_directory()?.join("release/commerce"));
-    command.arg("demo");
-    if services.environment.ours.contains(&services::Service::Kafka) {
-        let call = |what: &str| format!("'{}' services {what} kafka", this.display());
-        command.args(["--broker-stop", &call("stop"), "--broker-start", &call("start")]);
-    }
+    command.arg("demo").args(services.broker_commands()?);
     run(command.args(arguments))
+}
+
+/// Builds the torture with its wrong relays and runs it; `arguments` go to it.
+pub(crate) fn torture(arguments: &[String]) -> Result<()> {
+    let build = ["build", "--release", "--package", "torture", "--features", "torture/failpoints"];
+    run(Command::new("cargo").args(build))?;
+    let services = Services::up()?;
+    let mut command = services.command(target_directory()?.join("release/torture"));
+    run(command.args(arguments).args(services.broker_commands()?))
 }
 
 /// Runs a benchmark in release mode; `arguments` go to it.

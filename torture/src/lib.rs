@@ -1,0 +1,7 @@
+//! Torture: real servers, real processes, everything that can go wrong at once, and an oracle that was written inside the
+//! same transactions as the events.
+//!
+//! A harness that finds nothing proves nothing until it has found something: the same harness must catch relays that are
+//! wrong on purpose (`outbox::Variant`). Deliberately absent: any word of commerce.
+
+pub mod outbox;

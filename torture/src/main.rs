@@ -1,0 +1,28 @@
+//! `cargo x torture`: see the library.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo x torture", about = "Tries to make the pipeline lose or reorder an event")]
+struct Cli {
+    #[command(subcommand)]
+    subject: Subject,
+}
+
+#[derive(Subcommand)]
+enum Subject {
+    /// Writers, relays and faults against an oracle that the writers keep in their own transactions
+    Outbox(torture::outbox::Arguments),
+    /// One relay, as a process of its own to be killed
+    #[command(hide = true)]
+    RelayProcess(torture::outbox::RelayArguments),
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Cli::parse().subject {
+        Subject::Outbox(arguments) => torture::outbox::run(&arguments).await,
+        Subject::RelayProcess(arguments) => torture::outbox::run_relay(arguments).await,
+    }
+}

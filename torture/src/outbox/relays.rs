@@ -1,0 +1,194 @@
+//! The relays: processes that can be killed and frozen, each behind a proxy to the broker.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use sqlx::PgConnection;
+use testkit::{Line, Proxy};
+use tokio::process::{Child, Command};
+
+use super::stage::Stage;
+use super::store;
+use super::variant::Variant;
+
+/// Longest wait for a relay that was asked to stop.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// In front of a place's number, in the names of owners.
+const OWNER_PREFIX: &str = "relay-";
+
+/// Places for relays, each with its own way to the broker.
+pub(crate) struct Relays {
+    stage: Arc<Stage>,
+    program: PathBuf,
+    variant: Variant,
+    slots: Vec<Slot>,
+    /// Faults made, by name.
+    pub(crate) faults: BTreeMap<&'static str, u64>,
+}
+
+struct Slot {
+    proxy: Proxy,
+    line: Line,
+    child: Option<Child>,
+    is_frozen: bool,
+    /// Starts so far.
+    generation: u32,
+}
+
+impl Relays {
+    pub(crate) async fn new(
+        stage: &Arc<Stage>,
+        program: PathBuf,
+        variant: Variant,
+        slots: usize,
+    ) -> Result<Self> {
+        let broker = stage.broker()?;
+        let mut prepared = Vec::with_capacity(slots);
+        for _ in 0..slots {
+            let proxy = Proxy::start(broker).await?;
+            prepared.push(Slot { proxy, line: Line::Up, child: None, is_frozen: false, generation: 0 });
+        }
+        Ok(Self { stage: Arc::clone(stage), program, variant, slots: prepared, faults: BTreeMap::new() })
+    }
+
+    /// The place of the relay that owns most shards, if that is one of ours.
+    pub(crate) async fn owning_slot(&self, connection: &mut PgConnection) -> Result<Option<usize>> {
+        let owners = store::list_owners(connection).await?;
+        Ok(owners.first().and_then(|owner| owner.strip_prefix(OWNER_PREFIX)?.split('-').next()?.parse().ok()))
+    }
+
+    pub(crate) fn is_running(&self, slot: usize) -> bool {
+        self.slots[slot].child.is_some()
+    }
+
+    pub(crate) fn is_frozen(&self, slot: usize) -> bool {
+        self.slots[slot].is_frozen
+    }
+
+    pub(crate) fn is_up(&self, slot: usize) -> bool {
+        self.slots[slot].line == Line::Up
+    }
+
+    /// Starts a relay; one with a `new_name` has to wait for the leases of its predecessor.
+    pub(crate) fn start(&mut self, slot: usize, new_name: bool) -> Result<()> {
+        let place = &mut self.slots[slot];
+        if place.child.is_some() {
+            return Ok(());
+        }
+        place.generation += 1;
+        let owner =
+            if new_name { format!("relay-{slot}-{}", place.generation) } else { format!("relay-{slot}") };
+        let log = std::fs::File::options().create(true).append(true).open(log_file(&self.stage, slot))?;
+        let mut command = Command::new(&self.program);
+        command
+            .args(["relay-process", "--owner", &owner])
+            .args(["--relay", &self.variant.to_string()])
+            .args(["--brokers", &format!("127.0.0.1:{}", place.proxy.port)])
+            .env("COMMERCE_DATABASE_URL", self.stage.database.url())
+            // Its end tells the relay that the torture is over, whatever ended it.
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true);
+        match self.variant.failpoints() {
+            Some(failpoints) => command.env("FAILPOINTS", failpoints),
+            None => command.env_remove("FAILPOINTS"),
+        };
+        place.child = Some(command.spawn().with_context(|| self.program.display().to_string())?);
+        place.is_frozen = false;
+        Ok(())
+    }
+
+    /// Ends a relay by `SIGKILL`, frozen or not.
+    pub(crate) async fn kill(&mut self, slot: usize) -> Result<()> {
+        if let Some(mut child) = self.slots[slot].child.take() {
+            child.kill().await?;
+            self.count("kill");
+        }
+        self.slots[slot].is_frozen = false;
+        Ok(())
+    }
+
+    pub(crate) async fn freeze(&mut self, slot: usize) -> Result<()> {
+        if self.signal(slot, "STOP").await? {
+            self.slots[slot].is_frozen = true;
+            self.count("freeze");
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn thaw(&mut self, slot: usize) -> Result<()> {
+        self.signal(slot, "CONT").await?;
+        self.slots[slot].is_frozen = false;
+        Ok(())
+    }
+
+    /// Asks a relay to stop, and waits until it has handed everything back.
+    pub(crate) async fn stop(&mut self, slot: usize) -> Result<()> {
+        self.thaw(slot).await?;
+        self.signal(slot, "TERM").await?;
+        if let Some(mut child) = self.slots[slot].child.take() {
+            let ended =
+                tokio::time::timeout(PATIENCE, child.wait()).await.context("the relay does not stop")??;
+            self.check(slot, ended)?;
+            self.count("hand-back");
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_line(&mut self, slot: usize, line: Line) {
+        self.slots[slot].proxy.set(line);
+        self.slots[slot].line = line;
+        match line {
+            Line::Up => {}
+            Line::Slow => self.count("broker link slow"),
+            Line::Frozen => self.count("broker link frozen"),
+            Line::Cut => self.count("broker link cut"),
+        }
+    }
+
+    /// Fails when a relay has ended although nobody ended it.
+    pub(crate) fn ensure_alive(&mut self) -> Result<()> {
+        for slot in 0..self.slots.len() {
+            let ended = match &mut self.slots[slot].child {
+                Some(child) => child.try_wait()?,
+                None => None,
+            };
+            if let Some(status) = ended {
+                bail!(
+                    "relay {slot} ended by itself with {status}: {}",
+                    log_file(&self.stage, slot).display()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn count(&mut self, fault: &'static str) {
+        *self.faults.entry(fault).or_default() += 1;
+    }
+
+    fn check(&self, slot: usize, ended: ExitStatus) -> Result<()> {
+        ensure!(
+            ended.success(),
+            "relay {slot} ended with {ended}: {}",
+            log_file(&self.stage, slot).display()
+        );
+        Ok(())
+    }
+
+    /// Answers whether there is a process that got the signal.
+    async fn signal(&self, slot: usize, signal: &str) -> Result<bool> {
+        let Some(id) = self.slots[slot].child.as_ref().and_then(Child::id) else { return Ok(false) };
+        let status = Command::new("kill").arg(format!("-{signal}")).arg(id.to_string()).status().await?;
+        Ok(status.success())
+    }
+}
+
+fn log_file(stage: &Stage, slot: usize) -> PathBuf {
+    std::env::temp_dir().join(format!("{}-relay-{slot}.log", stage.name()))
+}

@@ -168,6 +168,14 @@ impl Relays {
         Ok(())
     }
 
+    /// For a run whose logs nobody will want to read.
+    pub(crate) fn remove_logs(&self) {
+        for slot in 0..self.slots.len() {
+            // A relay that was never started has none.
+            let _ = std::fs::remove_file(log_file(&self.stage, slot));
+        }
+    }
+
     pub(crate) fn count(&mut self, fault: &'static str) {
         *self.faults.entry(fault).or_default() += 1;
     }

@@ -106,8 +106,8 @@ pub async fn run_once(settings: &RunSettings) -> Result<Outcome> {
     );
     let stage = Arc::new(Stage::create().await?);
     let outcome = on_stage(settings, &stage).await;
-    let stage = Arc::into_inner(stage).context("the stage is still used")?;
     let removed = stage.remove().await;
+    // A failure of the run explains that of the clean-up.
     let outcome = outcome?;
     removed.context("removing what the run has left")?;
     Ok(outcome)
@@ -151,7 +151,7 @@ async fn on_stage(settings: &RunSettings, stage: &Arc<Stage>) -> Result<Outcome>
     let verdict = tokio::task::spawn_blocking(move || judge_topic(&client, &topic, expected)).await??;
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     ensure!(verdict.committed == count(&tally.committed), "the oracle and its writers disagree");
-    Ok(Outcome {
+    let outcome = Outcome {
         verdict,
         moved_back: u64::try_from(moved_back)?,
         is_stuck,
@@ -160,7 +160,11 @@ async fn on_stage(settings: &RunSettings, stage: &Arc<Stage>) -> Result<Outcome>
         faults: std::mem::take(&mut relays.faults),
         traffic,
         drained_after,
-    })
+    };
+    if outcome.violations().is_empty() {
+        relays.remove_logs();
+    }
+    Ok(outcome)
 }
 
 /// Waits until everything is published; answers whether that happened.

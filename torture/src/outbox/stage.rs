@@ -66,14 +66,14 @@ impl Stage {
         self.topics.prefix().trim_end_matches('-')
     }
 
-    /// Ends what may be left prepared, and drops everything.
-    pub(crate) async fn remove(self) -> Result<()> {
+    /// Ends what may be left prepared, and drops everything, whoever still uses it.
+    pub(crate) async fn remove(&self) -> Result<()> {
         let mut connection = self.connect().await?;
         for name in store::list_prepared(&mut connection).await? {
             store::resolve(&mut connection, &name, false).await?;
         }
         drop(connection);
         Admin::new(&self.client())?.delete_topics(&[&self.topic]).await?;
-        self.database.drop_database().await
+        self.database.clone().drop_database().await
     }
 }

@@ -1,5 +1,7 @@
 //! A backlog of product views in the outbox, as if no relay had run for a while.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 use outbox::{AppendLimits, NewEvent};
 use sqlx::Connection;
@@ -12,6 +14,8 @@ pub(crate) const PAYLOAD_BYTES: usize = 350;
 const PRODUCTS: u64 = 10_000;
 /// Events appended in one transaction.
 const CHUNK: u64 = 2_000;
+/// Time between two ticks, as `outbox::ticker` takes them.
+const TICK_INTERVAL: Duration = Duration::from_secs(1);
 /// Connections that fill at the same time.
 const WRITERS: u64 = 2;
 
@@ -28,7 +32,7 @@ pub(crate) fn product(number: u64) -> u64 {
     number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % PRODUCTS + 1
 }
 
-/// Appends `events` views with a tick in between, as a live system takes them.
+/// Appends `events` views, with a tick each second, as a live system takes them.
 pub(crate) async fn fill(pipeline: &Pipeline, events: u64) -> Result<()> {
     let mut tasks = tokio::task::JoinSet::new();
     for writer in 0..WRITERS {
@@ -36,7 +40,12 @@ pub(crate) async fn fill(pipeline: &Pipeline, events: u64) -> Result<()> {
         let topic = pipeline.topic("view-events");
         tasks.spawn(async move {
             let mut first = writer * CHUNK;
+            let mut ticked = Instant::now();
             while first < events {
+                if writer == 0 && ticked.elapsed() >= TICK_INTERVAL {
+                    outbox::ticker::tick_now(&mut connection).await?;
+                    ticked = Instant::now();
+                }
                 let chunk: Vec<NewEvent> =
                     (first..(first + CHUNK).min(events)).map(|number| view(&topic, number)).collect();
                 let mut tx = connection.begin().await?;

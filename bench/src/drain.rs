@@ -12,9 +12,9 @@ use crate::figures::Figures;
 use crate::pipeline::{Pipeline, Role};
 
 /// Partitions of each topic, as `commerce migrate` creates them.
-const PARTITIONS: i32 = 6;
+pub(crate) const PARTITIONS: i32 = 6;
 /// The topic that carries the backlog.
-const TOPIC: &str = "view-events";
+pub(crate) const TOPIC: &str = "view-events";
 /// How often progress is looked at: small against the seconds that a drain takes.
 const INTERVAL: Duration = Duration::from_millis(20);
 
@@ -42,11 +42,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
 }
 
 async fn once(events: u64, figures: &mut Figures) -> Result<()> {
-    let bare = Pipeline::create().await?;
-    let (brokers, topic) = (bare.brokers().to_owned(), bare.topic(TOPIC));
-    let produced = tokio::task::spawn_blocking(move || ceilings::produce(&brokers, &topic, events)).await??;
+    let produced = ceiling(events).await?;
     figures.add("ceiling.produce", "events/s", produced);
-    bare.remove().await?;
 
     let pipeline = Pipeline::create().await?;
     eprintln!("  filling the outbox with {events} events");
@@ -68,21 +65,30 @@ async fn once(events: u64, figures: &mut Figures) -> Result<()> {
     pipeline.remove().await
 }
 
+/// Events per second of the bare producer, in a topic of its own.
+pub(crate) async fn ceiling(events: u64) -> Result<f64> {
+    let bare = Pipeline::create().await?;
+    let (brokers, topic) = (bare.brokers().to_owned(), bare.topic(TOPIC));
+    let produced = tokio::task::spawn_blocking(move || ceilings::produce(&brokers, &topic, events)).await??;
+    bare.remove().await?;
+    Ok(produced)
+}
+
 /// Events per second from the first record on the topic to the last.
 async fn relay(pipeline: &Pipeline, events: u64, figures: &mut Figures) -> Result<f64> {
     let ends = ceilings::Ends::new(pipeline.brokers(), &pipeline.topic(TOPIC), PARTITIONS)?;
-    let mut role = pipeline.start("relay")?;
-    let (published, elapsed) = measure(&mut role, events, async || ends.total()).await?;
-    note_usage(figures, &role, events, ["drain.relay_resident", "drain.relay_cpu"])?;
+    let mut roles = [pipeline.start("relay")?];
+    let (published, elapsed) = measure(&mut roles, events, async || ends.total()).await?;
+    note_usage(figures, &roles[0], events, ["drain.relay_resident", "drain.relay_cpu"])?;
     Ok(rate(published, elapsed))
 }
 
 /// Events per second from the first that is applied to the last.
 async fn stream(pipeline: &Pipeline, events: u64, figures: &mut Figures) -> Result<f64> {
     let mut connection = pipeline.connect().await?;
-    let mut role = pipeline.start("streamer")?;
-    let (applied, elapsed) = measure(&mut role, events, async || applied(&mut connection).await).await?;
-    note_usage(figures, &role, events, ["drain.streamer_resident", "drain.streamer_cpu"])?;
+    let mut roles = [pipeline.start("streamer")?];
+    let (applied, elapsed) = measure(&mut roles, events, async || applied(&mut connection).await).await?;
+    note_usage(figures, &roles[0], events, ["drain.streamer_resident", "drain.streamer_cpu"])?;
     let counted: i64 = sqlx::query_scalar("select sum(view_count)::bigint from metrics.product_metrics")
         .fetch_one(&mut connection)
         .await?;
@@ -92,8 +98,8 @@ async fn stream(pipeline: &Pipeline, events: u64, figures: &mut Figures) -> Resu
 
 /// Watches `progress` from its first step, so that start-up is not measured, to `events`; answers the events of that
 /// time and its length.
-async fn measure(
-    role: &mut Role,
+pub(crate) async fn measure(
+    roles: &mut [Role],
     events: u64,
     mut progress: impl AsyncFnMut() -> Result<u64>,
 ) -> Result<(u64, Duration)> {
@@ -102,11 +108,16 @@ async fn measure(
         let done = progress().await?;
         let now = Instant::now();
         match first {
+            None if done >= events => {
+                anyhow::bail!("{events} events are too few: they were done before the first look")
+            }
             None if done > 0 => first = Some((done, now)),
             Some((before, begun)) if done >= events => return Ok((done - before, now - begun)),
             _ => {}
         }
-        role.ensure_running()?;
+        for role in roles.iter_mut() {
+            role.ensure_running()?;
+        }
         tokio::time::sleep(INTERVAL).await;
     }
 }
@@ -118,7 +129,12 @@ async fn applied(connection: &mut PgConnection) -> Result<u64> {
     Ok(u64::try_from(sum)?)
 }
 
-fn note_usage(figures: &mut Figures, role: &Role, events: u64, names: [&'static str; 2]) -> Result<()> {
+pub(crate) fn note_usage(
+    figures: &mut Figures,
+    role: &Role,
+    events: u64,
+    names: [&'static str; 2],
+) -> Result<()> {
     let usage = role.usage()?;
     figures.add(names[0], "MB", usage.resident_max);
     let micros_an_event = usage.cpu.as_secs_f64() * 1e6 / rate(events, Duration::from_secs(1));

@@ -9,6 +9,7 @@ mod drain;
 mod figures;
 mod latency;
 mod pipeline;
+mod relay;
 
 use std::path::PathBuf;
 
@@ -32,6 +33,8 @@ enum Benchmark {
     Drain(drain::Arguments),
     /// commit→visible at a steady rate, and what relay and streamer use when idle
     Latency(latency::Arguments),
+    /// What the outbox promises: draining, takeover, latency, cost for writers, memory, idling
+    Relay(relay::Arguments),
 }
 
 /// What every benchmark takes.
@@ -50,5 +53,6 @@ async fn main() -> Result<()> {
     match Cli::parse().benchmark {
         Benchmark::Drain(arguments) => drain::run(&arguments).await,
         Benchmark::Latency(arguments) => latency::run(&arguments).await,
+        Benchmark::Relay(arguments) => relay::run(&arguments).await,
     }
 }

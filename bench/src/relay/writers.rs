@@ -1,0 +1,112 @@
+//! What an event costs its writer: the same transaction with and without it, in turn.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use outbox::AppendLimits;
+use sqlx::{Connection, PgConnection};
+use tokio::task::JoinSet;
+
+use crate::backlog::view;
+use crate::ceilings::rate;
+use crate::drain::TOPIC;
+use crate::figures::Figures;
+use crate::pipeline::Pipeline;
+
+/// Length of one turn of a side.
+const TURN: Duration = Duration::from_secs(4);
+/// Turns of each side.
+const TURNS: usize = 4;
+/// Products whose stock is taken: so many that clients seldom meet.
+const PRODUCTS: i64 = 10_000;
+
+/// An order as shops place it: stock is locked and taken, the order and its lines are written.
+const SCHEMA: &str = "
+    create schema bench;
+    create table bench.stock (product bigint primary key, quantity bigint not null) with (fillfactor = 50);
+    create table bench.purchase (id bigint generated always as identity primary key, buyer bigint not null,
+                                 amount numeric(12, 2) not null, placed_at timestamptz not null default now());
+    create table bench.line (purchase bigint not null, product bigint not null, quantity integer not null,
+                             price numeric(12, 2) not null, primary key (purchase, product));
+    insert into bench.stock select generate_series(0, 9999), 1000000;
+    analyze bench.stock;
+";
+
+pub(super) async fn once(clients: usize, figures: &mut Figures) -> Result<()> {
+    let pipeline = Pipeline::create().await?;
+    sqlx::raw_sql(SCHEMA).execute(&mut pipeline.connect().await?).await?;
+    // The first turn of each side warms caches and is not counted.
+    let (mut with, mut without) = (0, 0);
+    for turn in 0..=TURNS {
+        // A B B A …, so that neither side always follows the other.
+        let sides = if turn % 2 == 0 { [false, true] } else { [true, false] };
+        for appends in sides {
+            let done = write(&pipeline, clients, appends).await?;
+            if turn > 0 {
+                *(if appends { &mut with } else { &mut without }) += done;
+            }
+        }
+    }
+    let length = TURN * u32::try_from(TURNS)?;
+    let (with, without) = (rate(with, length), rate(without, length));
+    figures.add("outbox.with_append", "tx/s", with);
+    figures.add("outbox.without_append", "tx/s", without);
+    figures.add("outbox.append_ratio", "of outbox.without_append", with / without);
+    pipeline.remove().await
+}
+
+/// Transactions of all clients in one turn.
+async fn write(pipeline: &Pipeline, clients: usize, appends: bool) -> Result<u64> {
+    let mut tasks = JoinSet::new();
+    let mut connections = Vec::new();
+    for _ in 0..clients {
+        connections.push(pipeline.connect().await?);
+    }
+    let end = Instant::now() + TURN;
+    for (client, mut connection) in connections.into_iter().enumerate() {
+        let topic = pipeline.topic(TOPIC);
+        tasks.spawn(async move {
+            let mut done = 0;
+            while Instant::now() < end {
+                let number = u64::try_from(client)? * 1_000_003 + done;
+                purchase(&mut connection, number, appends.then_some(&topic)).await?;
+                done += 1;
+            }
+            anyhow::Ok(done)
+        });
+    }
+    let mut sum = 0;
+    while let Some(done) = tasks.join_next().await {
+        sum += done??;
+    }
+    Ok(sum)
+}
+
+async fn purchase(connection: &mut PgConnection, number: u64, topic: Option<&String>) -> Result<()> {
+    let first = i64::try_from(number)?.wrapping_mul(7_919) % (PRODUCTS - 1);
+    let products = [first, first + 1];
+    let mut tx = connection.begin().await?;
+    sqlx::query("select from bench.stock where product = any($1) order by product for update")
+        .bind(products)
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query("update bench.stock set quantity = quantity - 1 where product = any($1) and quantity >= 1")
+        .bind(products)
+        .execute(&mut *tx)
+        .await?;
+    let purchase: i64 =
+        sqlx::query_scalar("insert into bench.purchase (buyer, amount) values ($1, 24.68) returning id")
+            .bind(first)
+            .fetch_one(&mut *tx)
+            .await?;
+    sqlx::query("insert into bench.line select $1, product, 1, 12.34 from unnest($2::bigint[]) as product")
+        .bind(purchase)
+        .bind(products)
+        .execute(&mut *tx)
+        .await?;
+    if let Some(topic) = topic {
+        outbox::append(&mut tx, &[view(topic, number)], &AppendLimits::default()).await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}

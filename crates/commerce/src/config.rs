@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use commerce_api::{ApiSettings, AuthSettings, MetricsSettings};
 use commerce_streamer::SweeperSettings;
-use inbox::ConsumerSettings;
-use inbox::dead_letter::PublisherSettings;
 use inbox::dead_letter::{PublisherSettings, RedriveSettings};
 use inbox::{ConsumerSettings, FloodLimits};
 use kafka_client::{ClientSettings, ProducerSettings};

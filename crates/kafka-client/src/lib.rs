@@ -8,6 +8,7 @@ mod consumer;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;
 mod murmur2;
+mod polled;
 mod producer;
 mod reader;
 mod settings;

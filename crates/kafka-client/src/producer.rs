@@ -10,11 +10,10 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{
-    BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
-};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig};
 use thiserror::Error;
 
+use crate::polled::Polled;
 use crate::settings::ClientSettings;
 use crate::weak::{WeakSetting, refuse_weak_settings};
 
@@ -173,7 +172,7 @@ pub enum ProducerError {
 /// Dropping it gives up what is not yet acknowledged (reported as [`DeliveryError::Dropped`]) and may block for half
 /// a second.
 pub struct Producer<S: DeliverySink> {
-    native: ThreadedProducer<Context<S>>,
+    polled: Polled<Context<S>>,
 }
 
 impl<S: DeliverySink> Producer<S> {
@@ -187,9 +186,8 @@ impl<S: DeliverySink> Producer<S> {
 
     pub(crate) fn with_gap(settings: &ProducerSettings, sink: S, gap: Gap) -> Result<Self, ProducerError> {
         refuse_weak_settings(&settings.client.options)?;
-        let native =
-            settings.config(gap).create_with_context(Context { sink }).map_err(ProducerError::Settings)?;
-        Ok(Self { native })
+        let polled = Polled::new(&settings.config(gap), Context { sink }).map_err(ProducerError::Settings)?;
+        Ok(Self { polled })
     }
 
     /// Hands the record over, copying it; its acknowledgement is reported to the sink under `batch`.
@@ -209,7 +207,7 @@ impl<S: DeliverySink> Producer<S> {
             }
             native.headers = Some(headers);
         }
-        self.native.send(native).map_err(|(error, _)| self.send_error(&error, record.topic))
+        self.polled.native().send(native).map_err(|(error, _)| self.send_error(&error, record.topic))
     }
 
     /// Waits until everything accepted is acknowledged or refused. Blocks the thread.
@@ -217,19 +215,19 @@ impl<S: DeliverySink> Producer<S> {
     /// Answers whether that happened within `timeout`.
     #[must_use]
     pub fn flush(&self, timeout: Duration) -> bool {
-        self.native.flush(timeout).is_ok()
+        self.polled.native().flush(timeout).is_ok()
     }
 
     /// Records that are accepted and not yet acknowledged; at most, because the client's own unread events count too.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        usize::try_from(self.native.in_flight_count()).unwrap_or(0)
+        usize::try_from(self.polled.native().in_flight_count()).unwrap_or(0)
     }
 
     /// Why the producer cannot go on, if so.
     #[must_use]
     pub fn fatal_error(&self) -> Option<String> {
-        self.native.client().fatal_error().map(|(code, text)| format!("{code}: {text}"))
+        self.polled.native().client().fatal_error().map(|(code, text)| format!("{code}: {text}"))
     }
 
     fn send_error(&self, error: &KafkaError, topic: &str) -> SendError {
@@ -246,7 +244,7 @@ impl<S: DeliverySink> Producer<S> {
 impl<S: DeliverySink> Drop for Producer<S> {
     fn drop(&mut self) {
         // Without this, the library would go on sending to the brokers for as long as it takes to stop its threads.
-        self.native.purge(PurgeConfig::default().queue().inflight());
+        self.polled.native().purge(PurgeConfig::default().queue().inflight());
     }
 }
 

@@ -22,6 +22,8 @@ pub const POSITION_WRITES: &str = "commerce_outbox_position_writes_total";
 pub const LEASE_CHANGES: &str = "commerce_outbox_lease_changes_total";
 /// Shards that this process owns.
 pub const SHARDS: &str = "commerce_outbox_owned_shards";
+/// Living relays that share the shards, as this process sees them.
+pub const MEMBERS: &str = "commerce_outbox_relay_members";
 /// Records that could not be delivered, by `class`: `refused`, `fatal`.
 pub const DELIVERY_ERRORS: &str = "commerce_outbox_delivery_errors_total";
 /// Producers thrown away after a failure, with everything in flight.
@@ -40,6 +42,7 @@ pub fn describe() {
     describe_counter!(POSITION_WRITES, Unit::Count, "Writes of a position");
     describe_counter!(LEASE_CHANGES, Unit::Count, "Changes of ownership of shards, by change");
     describe_gauge!(SHARDS, Unit::Count, "Shards that this process owns");
+    describe_gauge!(MEMBERS, Unit::Count, "Living relays that share the shards");
     describe_counter!(DELIVERY_ERRORS, Unit::Count, "Records that could not be delivered, by class");
     describe_counter!(PRODUCER_RESETS, Unit::Count, "Producers thrown away after a failure");
     describe_counter!(TICKS, Unit::Count, "Ticks taken by this process");
@@ -92,7 +95,8 @@ pub(crate) fn tick_taken() {
     counter!(TICKS).increment(1);
 }
 
-pub(crate) fn report(shards: usize, in_flight: usize, lag: Option<Duration>) {
+pub(crate) fn report(shards: usize, members: usize, in_flight: usize, lag: Option<Duration>) {
+    gauge!(MEMBERS).set(f64::from(u32::try_from(members).unwrap_or(u32::MAX)));
     gauge!(SHARDS).set(f64::from(u32::try_from(shards).unwrap_or(u32::MAX)));
     gauge!(IN_FLIGHT).set(f64::from(u32::try_from(in_flight).unwrap_or(u32::MAX)));
     if let Some(lag) = lag {

@@ -1,7 +1,8 @@
-//! Keeps what the relay owns: moves positions, renews leases, prunes ticks. On its own connection, so that reading goes
-//! on meanwhile.
+//! Keeps what the relay owns: moves positions, renews leases, watches its share, prunes ticks. On its own connection, so
+//! that reading goes on meanwhile.
 //!
-//! Invariant: a position is written only under the epoch with which the shard was claimed.
+//! Invariants: a position is written only under the epoch with which the shard was claimed; a shard is handed back only
+//! after the last position of the session is written.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -16,10 +17,13 @@ use super::kill::{is_sabotaged, kill_point};
 use super::prefix::{Advance, Progress};
 use super::session::SessionError;
 use super::settings::RelaySettings;
+use super::share::{Step, decide_step};
+use super::sharing::{load_view, look_again_after};
 use super::status::RelayStatus;
 use super::tracker::Tracker;
 use crate::metrics::{self, LeaseChange};
-use crate::store::shard::{Epochs, count_claimable, release_shards, renew_leases, update_positions};
+use crate::store::relay::{leave_relays, renew_leases};
+use crate::store::shard::{Epochs, release_shards, update_positions};
 use crate::store::tick::prune_ticks;
 
 /// A position that only passed empty windows is written this seldom: each write is a transaction and makes the next
@@ -38,12 +42,14 @@ pub(crate) struct Keeper {
     pub(crate) epochs: BTreeMap<i16, i64>,
     /// When the leases were last known to be prolonged.
     pub(crate) renewed_at: Instant,
-    /// Cancelled by the keeper when other shards can be claimed.
-    pub(crate) more_shards: CancellationToken,
+    /// When the share is looked at next.
+    pub(crate) look_due: Instant,
+    /// Cancelled by the keeper when shards are to be claimed or handed back.
+    pub(crate) rebalance: CancellationToken,
     /// Ends the keeper after a last write.
     pub(crate) finish: CancellationToken,
-    /// Whether the shards are given back at the end.
-    pub(crate) release: CancellationToken,
+    /// Whether the relay leaves at the end, so that all shards are handed back.
+    pub(crate) leave: CancellationToken,
 }
 
 /// What is published and not yet written as a position.
@@ -62,8 +68,8 @@ impl Keeper {
         let renewal_interval = self.settings.lease / RENEWALS_PER_LEASE;
         loop {
             let renewal_due = self.renewed_at + renewal_interval;
-            let wake =
-                pending.due(self.settings.position_interval).map_or(renewal_due, |due| due.min(renewal_due));
+            let duty_due = renewal_due.min(self.look_due);
+            let wake = pending.due(self.settings.position_interval).map_or(duty_due, |due| due.min(duty_due));
             let finishing = tokio::select! {
                 () = self.tracker.moved() => false,
                 () = tokio::time::sleep_until(wake) => false,
@@ -75,10 +81,13 @@ impl Keeper {
                 self.write(&mut pending).await?;
             }
             if finishing {
-                return if self.release.is_cancelled() { self.release().await } else { Ok(()) };
+                return if self.leave.is_cancelled() { self.leave().await } else { self.hand_back().await };
             }
             if renewal_due <= now {
                 self.renew().await?;
+            }
+            if self.look_due <= now {
+                self.look().await?;
             }
         }
     }
@@ -124,27 +133,62 @@ impl Keeper {
 
     async fn renew(&mut self) -> Result<(), SessionError> {
         let owned = self.all_owned();
-        let lease_end = self.renewed_at + self.settings.lease;
+        let lease_end = self.lease_end();
         // Counted from before the statement: the database's clock cannot be ahead of this.
         let asked_at = Instant::now();
-        let renew = renew_leases(&mut self.connection, &owned, self.settings.lease);
+        let renew = renew_leases(&mut self.connection, &self.settings.owner, &owned, self.settings.lease);
         check_owned(within_lease(lease_end, renew).await?, owned.shards.len())?;
         self.renewed_at = asked_at;
-        let lease_end = asked_at + self.settings.lease;
+        let lease_end = self.lease_end();
         within_lease(lease_end, prune_ticks(&mut self.connection)).await?;
-        let claimable = count_claimable(&mut self.connection, &self.settings.owner);
-        if within_lease(lease_end, claimable).await? > 0 {
-            self.more_shards.cancel();
+        Ok(())
+    }
+
+    /// Ends the session when the share is not right.
+    async fn look(&mut self) -> Result<(), SessionError> {
+        let step = self.decide().await?;
+        self.look_due = Instant::now() + look_again_after(step, self.settings.lease);
+        if matches!(step, Step::Claim(_) | Step::HandBack(_)) {
+            self.rebalance.cancel();
         }
         Ok(())
     }
 
-    async fn release(&mut self) -> Result<(), SessionError> {
-        let owned = self.all_owned();
-        let lease_end = self.renewed_at + self.settings.lease;
-        within_lease(lease_end, release_shards(&mut self.connection, &owned)).await?;
-        metrics::leases_changed(LeaseChange::Released, owned.shards.len());
+    async fn decide(&mut self) -> Result<Step, SessionError> {
+        let lease_end = self.lease_end();
+        let view = within_lease(lease_end, load_view(&mut self.connection, &self.settings.owner)).await?;
+        self.status.set_members(view.members.len());
+        Ok(decide_step(&view, &self.settings.owner, self.epochs.len()))
+    }
+
+    /// Hands back what is above the share. Nothing of it is in flight any more, unless the broker is away.
+    async fn hand_back(&mut self) -> Result<(), SessionError> {
+        match self.decide().await? {
+            Step::HandBack(surplus) => {
+                let surplus = self.epochs.keys().rev().take(surplus).copied().collect::<Vec<_>>();
+                self.release(&surplus).await
+            }
+            Step::Rest | Step::Wait | Step::Claim(_) => Ok(()),
+        }
+    }
+
+    /// Leaves the other relays: they need wait neither for the leases nor for this one's life to run out.
+    async fn leave(&mut self) -> Result<(), SessionError> {
+        let all = self.all_owned();
+        self.release(&all.shards).await?;
+        let lease_end = self.lease_end();
+        within_lease(lease_end, leave_relays(&mut self.connection, &self.settings.owner)).await
+    }
+
+    async fn release(&mut self, shards: &[i16]) -> Result<(), SessionError> {
+        let (released, lease_end) = (self.owned(shards), self.lease_end());
+        within_lease(lease_end, release_shards(&mut self.connection, &released)).await?;
+        metrics::leases_changed(LeaseChange::Released, released.shards.len());
         Ok(())
+    }
+
+    fn lease_end(&self) -> Instant {
+        self.renewed_at + self.settings.lease
     }
 
     fn owned(&self, shards: &[i16]) -> Epochs {

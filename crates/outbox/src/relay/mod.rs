@@ -1,7 +1,7 @@
 //! The relay: publishes every committed event to Kafka, at least once, in key order.
 //!
-//! [`run`] is the loop that never gives up: a session claims shards, reads windows (`reader`), counts acknowledgements
-//! (`tracker`, over the pure `prefix`) and moves positions (`keeper`). Any failure ends the session; the next one begins at
+//! [`run`] is the loop that never gives up: a session claims its share of the shards (`sharing`, over the pure `share`),
+//! reads windows (`reader`), counts acknowledgements (`tracker`, over the pure `prefix`) and moves positions (`keeper`). Any failure ends the session; the next one begins at
 //! the stored positions. Deliberately absent: parking of refused records; until then one holds up its relay, visibly.
 
 mod guard;
@@ -13,6 +13,8 @@ mod reader;
 mod record;
 mod session;
 mod settings;
+mod share;
+mod sharing;
 #[cfg(test)]
 mod simulation;
 mod status;
@@ -107,8 +109,7 @@ async fn supervise(relay: &Relay) -> Result<(), RelayError> {
         };
         let pause = match ended {
             Ok(SessionEnd::Stopped) => return Ok(()),
-            Ok(SessionEnd::MoreShards) => Duration::ZERO,
-            Ok(SessionEnd::StandBy) => relay.settings.lease / 3,
+            Ok(SessionEnd::Rebalance) => Duration::ZERO,
             Err(error) => {
                 if relay.status.published() > begun.1 || begun.0.elapsed() > HEALTHY_AFTER {
                     failures = Failures::default();

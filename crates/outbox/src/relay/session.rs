@@ -8,20 +8,21 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::guard::{Refusal, guard};
 use super::keeper::Keeper;
 use super::reader::{Reader, Surroundings};
 use super::settings::RelaySettings;
+use super::share::Step;
+use super::sharing::{Claim, look_again_after};
 use super::status::RelayStatus;
 use super::tracker::{Tracker, TrackerSink};
 use super::window::{Groups, Partial, Position, UnreadableSnapshot};
 use crate::headers::UnreadableHeaders;
-use crate::metrics::{self, LeaseChange};
+use crate::metrics;
 use crate::nudge::Nudge;
-use crate::store::shard::{ClaimedShard, claim_shards};
+use crate::store::shard::ClaimedShard;
 use crate::store::window::{connect_keeper, connect_reader};
 
 /// Why a session has ended early. Whatever it is, the next one begins at the stored positions.
@@ -64,10 +65,8 @@ pub(crate) enum SessionError {
 pub(crate) enum SessionEnd {
     /// It was told to stop.
     Stopped,
-    /// Every shard is owned by other relays.
-    StandBy,
-    /// There are more shards to claim.
-    MoreShards,
+    /// Its share has changed, and something was still in flight.
+    Rebalance,
 }
 
 /// What every session of a relay works with.
@@ -81,25 +80,28 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// Claims what can be claimed and works until something ends it.
+    /// Claims its share of the shards and works until something ends it.
     pub(crate) async fn session(&self) -> Result<SessionEnd, SessionError> {
         let mut connection = connect_reader(&self.options).await.map_err(SessionError::Database)?;
         guard(&mut connection).await?;
-        let claimed_at = Instant::now();
-        let claimed = claim_shards(&mut connection, &self.settings.owner, self.settings.lease)
-            .await
-            .map_err(SessionError::Database)?;
-        self.status.connected(claimed.len());
-        if claimed.is_empty() {
-            self.status.set_failure(None);
-            return Ok(SessionEnd::StandBy);
-        }
-        metrics::leases_changed(LeaseChange::Claimed, claimed.len());
-        tracing::info!(owner = self.settings.owner, shards = claimed.len(), "relay owns shards");
+        let Some(mut claim) = self.claim_share(&mut connection).await? else {
+            return Ok(SessionEnd::Stopped);
+        };
         let tracker = Tracker::new(self.settings.in_flight_limits());
         let producer = Producer::new(&self.settings.producer, TrackerSink(Arc::clone(&tracker)))
             .map_err(SessionError::Producer)?;
-        let ended = self.work(connection, claimed, claimed_at, &tracker, &producer).await;
+        let ended = loop {
+            let ended = self.work(connection, claim, &tracker, &producer).await;
+            // A producer that owes nothing serves the next share as well.
+            if !matches!(ended, Ok(SessionEnd::Rebalance)) || !tracker.is_empty() {
+                break ended;
+            }
+            match self.claim_again().await {
+                Ok(Some(next)) => (connection, claim) = next,
+                Ok(None) => break Ok(SessionEnd::Stopped),
+                Err(error) => break Err(error),
+            }
+        };
         if producer.in_flight() > 0 {
             metrics::producer_reset();
         }
@@ -112,24 +114,24 @@ impl Relay {
     async fn work(
         &self,
         connection: PgConnection,
-        claimed: Vec<ClaimedShard>,
-        claimed_at: Instant,
+        claim: Claim,
         tracker: &Arc<Tracker>,
         producer: &Producer<TrackerSink>,
     ) -> Result<SessionEnd, SessionError> {
         let stop = self.stop.child_token();
         let finish = CancellationToken::new();
-        let epochs = claimed.iter().map(|shard| (shard.shard, shard.epoch)).collect();
+        let epochs = claim.shards.iter().map(|shard| (shard.shard, shard.epoch)).collect();
         let keeper = Keeper {
             connection: connect_keeper(&self.options).await.map_err(SessionError::Database)?,
             settings: Arc::clone(&self.settings),
             status: Arc::clone(&self.status),
             tracker: Arc::clone(tracker),
             epochs,
-            renewed_at: claimed_at,
-            more_shards: stop.clone(),
+            renewed_at: claim.asked_at,
+            look_due: claim.asked_at + look_again_after(Step::Wait, self.settings.lease),
+            rebalance: stop.clone(),
             finish: finish.clone(),
-            release: self.stop.clone(),
+            leave: self.stop.clone(),
         };
         // A set, so that the task ends with this future, however that ends.
         let mut keeping = JoinSet::new();
@@ -143,7 +145,7 @@ impl Relay {
             nudge: self.nudge.as_ref(),
             stop: &stop,
         };
-        let mut reader = Reader::new(around, connection, groups_of(claimed)?);
+        let mut reader = Reader::new(around, connection, groups_of(claim.shards)?);
         let read_and_drain = async {
             reader.run().await?;
             // What is not acknowledged in time is sent again by the next owner.
@@ -157,7 +159,7 @@ impl Relay {
             failure = tracker.failed() => return Err(SessionError::Delivery(failure)),
         }
         kept(&mut keeping).await?;
-        Ok(if self.stop.is_cancelled() { SessionEnd::Stopped } else { SessionEnd::MoreShards })
+        Ok(if self.stop.is_cancelled() { SessionEnd::Stopped } else { SessionEnd::Rebalance })
     }
 }
 

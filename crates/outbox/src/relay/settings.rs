@@ -34,14 +34,14 @@ pub struct RelaySettings {
 }
 
 impl RelaySettings {
-    /// Defaults: 10 s lease, batches of 1,000, at most 32,000 events and 32 MiB in flight, pauses of 1 to 50 ms, a
+    /// Defaults: 5 s lease, batches of 1,000, at most 32,000 events and 32 MiB in flight, pauses of 1 to 50 ms, a
     /// position every 10 ms, 5 s for shutdown.
     #[must_use]
     pub fn new(owner: impl Into<String>, producer: ProducerSettings) -> Self {
         Self {
             owner: owner.into(),
             producer,
-            lease: Duration::from_secs(10),
+            lease: Duration::from_secs(5),
             batch_events_max: 1_000,
             in_flight_events_max: 32_000,
             in_flight_bytes_max: 32 * 1024 * 1024,

@@ -13,6 +13,7 @@ pub struct RelayStatus {
     is_connected: AtomicBool,
     has_worked: AtomicBool,
     shards: AtomicUsize,
+    members: AtomicUsize,
     in_flight: AtomicUsize,
     published: AtomicU64,
     /// Microseconds after `begun`, plus one; 0 while it is not known.
@@ -27,6 +28,7 @@ impl Default for RelayStatus {
             is_connected: AtomicBool::new(false),
             has_worked: AtomicBool::new(false),
             shards: AtomicUsize::new(0),
+            members: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
             published: AtomicU64::new(0),
             published_until: AtomicU64::new(0),
@@ -46,6 +48,12 @@ impl RelayStatus {
     #[must_use]
     pub fn shards(&self) -> usize {
         self.shards.load(Ordering::Relaxed)
+    }
+
+    /// Living relays among which the shards are shared, this one included, as it last saw them; 0 while disconnected.
+    #[must_use]
+    pub fn members(&self) -> usize {
+        self.members.load(Ordering::Relaxed)
     }
 
     /// Events sent and not yet in the acknowledged prefix.
@@ -87,12 +95,17 @@ impl RelayStatus {
     pub(crate) fn disconnected(&self, failure: Option<String>) {
         self.is_connected.store(false, Ordering::Relaxed);
         self.shards.store(0, Ordering::Relaxed);
+        self.members.store(0, Ordering::Relaxed);
         self.in_flight.store(0, Ordering::Relaxed);
         self.set_failure(failure);
     }
 
     pub(crate) fn set_failure(&self, failure: Option<String>) {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+
+    pub(crate) fn set_members(&self, members: usize) {
+        self.members.store(members, Ordering::Relaxed);
     }
 
     pub(crate) fn set_in_flight(&self, events: usize) {
@@ -111,6 +124,6 @@ impl RelayStatus {
     }
 
     pub(crate) fn report(&self) {
-        metrics::report(self.shards(), self.in_flight(), self.lag());
+        metrics::report(self.shards(), self.members(), self.in_flight(), self.lag());
     }
 }

@@ -24,61 +24,40 @@ pub(crate) struct Epochs {
     pub(crate) epochs: Vec<i64>,
 }
 
-/// Claims every shard that is free, whose lease has run out, or that is `owner`'s own, and raises its epoch.
+/// Claims `owner`'s own shards and at most `free_max` of those that nobody owns, and raises their epochs.
+///
+/// Its own ones are waited for: the last statement of its former self may still hold one.
 pub(crate) async fn claim_shards(
     connection: &mut PgConnection,
     owner: &str,
     lease: Duration,
+    free_max: i64,
 ) -> Result<Vec<ClaimedShard>, sqlx::Error> {
     sqlx::query_as(
-        "with claimable as (
+        "with own as (select shard from outbox.shard where owner = $1 order by shard for update),
+              free as (
              -- Rows that another relay claims at this moment are its.
              select shard from outbox.shard
-              where owner = $1 or owner is null or lease_until <= clock_timestamp()
+              where owner is null or (owner <> $1 and lease_until <= clock_timestamp())
               order by shard
-                for update skip locked)
+              limit $3
+                for update skip locked),
+              -- A relay that owns shards lives as long as its leases.
+              alive as (
+             insert into outbox.relay (owner, seen_until)
+             values ($1, clock_timestamp() + make_interval(secs => $2))
+                 on conflict (owner) do update set seen_until = excluded.seen_until)
          update outbox.shard s
             set owner = $1, epoch = s.epoch + 1, lease_until = clock_timestamp() + make_interval(secs => $2)
-           from claimable c
-          where c.shard = s.shard
+           from (select shard from own union all select shard from free) as claimed
+          where claimed.shard = s.shard
          returning s.shard, s.epoch, s.position::text as position, s.window_end::text as window_end, s.window_last_id",
     )
     .bind(owner)
     .bind(lease.as_secs_f64())
+    .bind(free_max)
     .fetch_all(connection)
     .await
-}
-
-/// Shards that another relay owned and whose lease has run out.
-pub(crate) async fn count_claimable(connection: &mut PgConnection, owner: &str) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar(
-        "select count(*) from outbox.shard
-          where owner is null or (owner <> $1 and lease_until <= clock_timestamp())",
-    )
-    .bind(owner)
-    .fetch_one(connection)
-    .await
-}
-
-/// Prolongs the leases; answers how many are still owned under their epoch.
-pub(crate) async fn renew_leases(
-    connection: &mut PgConnection,
-    owned: &Epochs,
-    lease: Duration,
-) -> Result<u64, sqlx::Error> {
-    let owned = fenced(connection, owned).await?;
-    let done = sqlx::query(
-        "update outbox.shard s
-            set lease_until = clock_timestamp() + make_interval(secs => $3)
-           from unnest($1::smallint[], $2::bigint[]) as owned (shard, epoch)
-          where s.shard = owned.shard and s.epoch = owned.epoch",
-    )
-    .bind(&owned.shards)
-    .bind(&owned.epochs)
-    .bind(lease.as_secs_f64())
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected())
 }
 
 /// Gives the shards back, so that the next owner need not wait for the leases to run out.
@@ -88,7 +67,7 @@ pub(crate) async fn release_shards(
 ) -> Result<u64, sqlx::Error> {
     let done = sqlx::query(
         "update outbox.shard s
-            set lease_until = clock_timestamp()
+            set owner = null, lease_until = clock_timestamp()
            from unnest($1::smallint[], $2::bigint[]) as owned (shard, epoch)
           where s.shard = owned.shard and s.epoch = owned.epoch",
     )
@@ -125,7 +104,7 @@ pub(crate) async fn update_positions(
 
 /// The epochs that a statement names: those under which the shards were claimed. When a harness has taken the fence away,
 /// whichever are stored.
-async fn fenced<'o>(
+pub(super) async fn fenced<'o>(
     connection: &mut PgConnection,
     owned: &'o Epochs,
 ) -> Result<Cow<'o, Epochs>, sqlx::Error> {

@@ -10,4 +10,5 @@ mod outage;
 mod ownership;
 mod proxy;
 mod restart;
+mod sharing;
 mod ticks;

@@ -26,7 +26,7 @@ impl Dice {
     }
 }
 
-async fn prepare(connection: &mut PgConnection) -> Result<()> {
+pub(crate) async fn prepare(connection: &mut PgConnection) -> Result<()> {
     sqlx::raw_sql(
         "create table counter (key bigint primary key, changes bigint not null default 0);
          create table other (writer bigint);",
@@ -84,7 +84,7 @@ async fn append_change(
     Ok(outbox::append(connection, &[event], &AppendLimits::default()).await?)
 }
 
-async fn write_all(fixture: &std::sync::Arc<Fixture>) -> Result<()> {
+pub(crate) async fn write_all(fixture: &std::sync::Arc<Fixture>) -> Result<()> {
     let mut writers = JoinSet::new();
     for writer in 0..WRITERS {
         let fixture = std::sync::Arc::clone(fixture);
@@ -104,7 +104,7 @@ async fn write_all(fixture: &std::sync::Arc<Fixture>) -> Result<()> {
 }
 
 /// Every change of every key, once, in its order: nothing lost, nothing early, nothing of a rollback.
-async fn ensure_exact(fixture: &Fixture, found: &[&Found]) -> Result<()> {
+pub(crate) async fn ensure_exact(fixture: &Fixture, found: &[&Found]) -> Result<()> {
     let mut connection = fixture.database.connect().await?;
     let counters: Vec<(i64, i64)> =
         sqlx::query_as("select key, changes from counter").fetch_all(&mut connection).await?;

@@ -109,7 +109,7 @@ async fn a_relay_that_is_asked_to_stop_writes_its_position_and_gives_the_shards_
             .fetch_one(&mut connection)
             .await?;
     assert_eq!(held, 0);
-    // Another owner need not wait for the lease of 10 s.
+    // Another owner need not wait for the lease.
     let other = fixture.relay("b");
     eventually("the other works", async || Ok((other.status.shards() == 16).then_some(()))).await?;
     other.stop().await?;

@@ -4,6 +4,7 @@
 //! reads windows (`reader`), counts acknowledgements (`tracker`, over the pure `prefix`) and moves positions (`keeper`). Any failure ends the session; the next one begins at
 //! the stored positions. Deliberately absent: parking of refused records; until then one holds up its relay, visibly.
 
+mod flush;
 mod guard;
 mod keeper;
 pub(crate) mod kill;

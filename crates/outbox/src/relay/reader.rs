@@ -11,6 +11,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 use tokio_util::sync::CancellationToken;
 
+use super::flush::Flush;
 use super::kill::kill_point;
 use super::pace::{Found, Pace};
 use super::prefix::Progress;
@@ -54,6 +55,7 @@ pub(crate) struct Reader<'s> {
     connection: PgConnection,
     groups: Groups,
     writer: RecordWriter,
+    flush: Flush,
     pace: Pace,
 }
 
@@ -63,6 +65,8 @@ struct Window {
     end: Arc<Snapshot>,
     shards: Arc<[i16]>,
     taken_at: Option<Instant>,
+    /// Nothing may be sent before the server's log is flushed up to here.
+    unflushed: Option<String>,
     /// The last row that was sent.
     last_id: i64,
     rows: usize,
@@ -86,7 +90,8 @@ enum Streamed {
 impl<'s> Reader<'s> {
     pub(crate) fn new(around: Surroundings<'s>, connection: PgConnection, groups: Groups) -> Self {
         let pace = Pace::new(around.settings.busy_pause, around.settings.idle_pause_max);
-        Self { around, connection, groups, writer: RecordWriter::new(), pace }
+        let flush = Flush::new(around.options.clone());
+        Self { around, connection, groups, writer: RecordWriter::new(), flush, pace }
     }
 
     /// Reads window after window until it is stopped.
@@ -106,7 +111,8 @@ impl<'s> Reader<'s> {
         let from = Arc::clone(&group.position.at);
         let polled_at = Instant::now();
         let next = poll(&mut self.connection, &from).await?;
-        let end = self.groups.window_end(Arc::new(next.snapshot.parse().map_err(SessionError::Snapshot)?));
+        let next_end = Arc::new(next.snapshot.parse().map_err(SessionError::Snapshot)?);
+        let end = self.groups.window_end(Arc::clone(&next_end));
         if end == from {
             if self.around.tracker.is_empty() {
                 self.around.status.published_until(polled_at);
@@ -120,6 +126,8 @@ impl<'s> Reader<'s> {
             end: Arc::clone(&end),
             shards: group.shards,
             taken_at: if is_partial { None } else { polled_at.checked_sub(age) },
+            // Of a tick, all that it sees is flushed.
+            unflushed: next.unflushed.filter(|_| !(next.is_tick && end == next_end)),
             last_id: group.position.partial.map_or(i64::MIN, |partial| partial.last_id),
             rows: 0,
             batch: None,
@@ -172,7 +180,7 @@ impl<'s> Reader<'s> {
     }
 
     async fn send_rows(&mut self, window: &mut Window) -> Result<Streamed, SessionError> {
-        let Self { around, connection, writer, .. } = self;
+        let Self { around, connection, writer, flush, .. } = self;
         let (events_max, bytes_max) = (around.settings.batch_events_max, around.settings.batch_bytes_max());
         let mut rows = stream_window(connection, &window.bounds(), window.last_id);
         loop {
@@ -181,6 +189,9 @@ impl<'s> Reader<'s> {
                 Ok(None) => return Ok(Streamed::All),
                 Err(_) => return Err(SessionError::Silent("the rows of a window")),
             };
+            if let Some(log_end) = window.unflushed.take() {
+                flush.wait_for(&log_end).await?;
+            }
             let event = StoredEvent::from_row(&row).map_err(SessionError::Database)?;
             if window.batch.is_none() {
                 if around.stop.is_cancelled() {

@@ -10,12 +10,17 @@ const LOCK_KEY: i64 = 0x6f75_7462_7469_636b;
 /// Takes a tick unless another process holds the lock or the last tick is younger than `age_min`.
 ///
 /// The snapshot must be taken by a statement that starts after the lock is held, or two tickers could store theirs in
-/// the wrong order: hence two statements of a `read committed` transaction.
+/// the wrong order: hence two statements of a `read committed` transaction. It commits behind everything that its snapshot
+/// sees and waits for the disk, whatever the default is: what a visible tick sees is flushed.
 pub(crate) async fn take_tick(connection: &mut PgConnection, age_min: Duration) -> Result<bool, sqlx::Error> {
     let mut tx = connection.begin().await?;
     sqlx::query("set local transaction isolation level read committed").execute(&mut *tx).await?;
-    let locked: bool =
-        sqlx::query_scalar("select pg_try_advisory_xact_lock($1)").bind(LOCK_KEY).fetch_one(&mut *tx).await?;
+    let (locked, _): (bool, String) = sqlx::query_as(
+        "select pg_try_advisory_xact_lock($1), set_config('synchronous_commit', 'local', true)",
+    )
+    .bind(LOCK_KEY)
+    .fetch_one(&mut *tx)
+    .await?;
     if !locked {
         return Ok(false);
     }

@@ -15,6 +15,8 @@ pub(crate) struct NextEnd {
     pub(crate) age_seconds: f64,
     /// Whether it is a tick, so that there is more behind it.
     pub(crate) is_tick: bool,
+    /// The end of the log, which lies behind every commit that is visible; `None` when all of it is flushed.
+    pub(crate) unflushed: Option<String>,
 }
 
 /// The first tick after `position`, else a snapshot taken now.
@@ -27,8 +29,9 @@ pub(crate) async fn load_next_end(
     sqlx::query_as(
         "select coalesce(tick.snapshot, pg_current_snapshot())::text as snapshot,
                 coalesce(extract(epoch from clock_timestamp() - tick.taken_at), 0)::float8 as age_seconds,
-                tick.snapshot is not null as is_tick
-           from (select) as nothing
+                tick.snapshot is not null as is_tick,
+                nullif(log.written, least(log.written, log.flushed))::text as unflushed
+           from (select pg_current_wal_insert_lsn() as written, pg_current_wal_flush_lsn() as flushed) as log
            left join lateral (
                 select snapshot, taken_at from outbox.tick
                  where pg_snapshot_xmax(snapshot) > pg_snapshot_xmax($1::text::pg_snapshot)
@@ -38,6 +41,21 @@ pub(crate) async fn load_next_end(
     .bind(position)
     .fetch_one(connection)
     .await
+}
+
+/// Whether the server has flushed its log up to `end`.
+pub(crate) async fn is_flushed(connection: &mut PgConnection, end: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("select pg_current_wal_flush_lsn() >= $1::text::pg_lsn")
+        .bind(end)
+        .fetch_one(connection)
+        .await
+}
+
+/// Flushes all that the log holds now, by a transaction that commits a record of its own; needs a connection whose
+/// commits wait for the disk.
+pub(crate) async fn flush_log(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("select pg_logical_emit_message(true, 'outbox', '')").execute(connection).await?;
+    Ok(())
 }
 
 /// What a window's rows are chosen by.
@@ -153,6 +171,17 @@ pub(crate) async fn connect_reader(options: &PgConnectOptions) -> Result<PgConne
         .clone()
         .application_name("outbox-relay")
         .options(READER_OPTIONS)
+        .disable_statement_logging()
+        .connect()
+        .await
+}
+
+/// A connection that waits for the log to be flushed. Its commits wait for the disk, whatever the default is.
+pub(crate) async fn connect_flusher(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    options
+        .clone()
+        .application_name("outbox-relay-flush")
+        .options([("synchronous_commit", "local")])
         .disable_statement_logging()
         .connect()
         .await

@@ -3,6 +3,7 @@
 
 mod append;
 mod delivery;
+mod durability;
 mod fixture;
 mod guards;
 mod order;

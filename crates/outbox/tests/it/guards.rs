@@ -44,6 +44,16 @@ async fn a_sequence_that_caches_ids_is_refused() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_shard_table_that_is_not_whole_is_refused() -> Result<()> {
+    let fixture = Fixture::new().await?;
+    let mut connection = fixture.database.connect().await?;
+    connection.execute("delete from outbox.shard where shard = 3").await?;
+    let text = refusal(&fixture).await?;
+    assert!(text.contains("15 rows"), "{text}");
+    fixture.remove().await
+}
+
+#[tokio::test]
 async fn producer_settings_that_weaken_delivery_are_refused() -> Result<()> {
     let fixture = Fixture::new().await?;
     let mut settings = fixture.settings("a");

@@ -12,4 +12,5 @@ mod ownership;
 mod proxy;
 mod restart;
 mod sharing;
+mod stalls;
 mod ticks;

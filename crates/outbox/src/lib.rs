@@ -11,6 +11,7 @@ mod event;
 pub mod headers;
 pub mod metrics;
 mod nudge;
+mod rebase;
 pub mod relay;
 mod store;
 pub mod ticker;
@@ -19,6 +20,7 @@ pub use append::{AppendError, append};
 pub use backlog::{Backlog, backlog};
 pub use event::{AppendLimits, BadEvent, NewEvent};
 pub use nudge::Nudge;
+pub use rebase::{Rebase, RebaseError, RebaseMode, rebase};
 pub use relay::{RelayError, RelaySettings, RelayStatus};
 pub use ticker::TickerSettings;
 

@@ -4,4 +4,5 @@ mod cli;
 mod dead_letters;
 mod harness;
 mod kill_points;
+mod rebase;
 mod shutdown;

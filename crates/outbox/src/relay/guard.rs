@@ -16,7 +16,7 @@ pub enum Refusal {
     /// The tables came from another server by dump and restore, so the positions speak of other transactions.
     #[error(
         "the positions in outbox.shard belong to server {stored}, this is server {found}: the database was restored \
-         from a dump. Check what is published already, then rebase the outbox (README.md of the outbox)"
+         from a dump: rebase the outbox (README.md of the outbox)"
     )]
     OtherServer {
         /// Servers of which the positions speak.
@@ -39,8 +39,19 @@ pub enum Refusal {
 
 /// Refuses a server on which windows would be wrong.
 pub(crate) async fn guard(connection: &mut PgConnection) -> Result<(), SessionError> {
-    let facts = load_server_facts(connection).await.map_err(SessionError::Database)?;
-    decide_refusal(&facts).map_or(Ok(()), |refusal| Err(SessionError::Refused(refusal)))
+    match find_refusal(connection).await {
+        Ok(None) => Ok(()),
+        Ok(Some(refusal)) => Err(SessionError::Refused(refusal)),
+        Err(error) => Err(SessionError::Database(error)),
+    }
+}
+
+/// Why a relay would refuse the server of `connection`, if it would.
+///
+/// # Errors
+/// The database's failure.
+pub async fn find_refusal(connection: &mut PgConnection) -> Result<Option<Refusal>, sqlx::Error> {
+    Ok(decide_refusal(&load_server_facts(connection).await?))
 }
 
 fn decide_refusal(facts: &ServerFacts) -> Option<Refusal> {
@@ -57,5 +68,25 @@ fn decide_refusal(facts: &ServerFacts) -> Option<Refusal> {
         Some(Refusal::SequenceCache(facts.sequence_cache))
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_is_refused_whatever_else_is_wrong() {
+        let good = ServerFacts {
+            in_recovery: false,
+            system_identifier: 1,
+            other_server: None,
+            shards: i64::from(SHARDS),
+            sequence_cache: 1,
+            position_ahead: false,
+        };
+        assert_eq!(decide_refusal(&good), None);
+        let replica = ServerFacts { in_recovery: true, position_ahead: true, ..good };
+        assert_eq!(decide_refusal(&replica), Some(Refusal::InRecovery));
     }
 }

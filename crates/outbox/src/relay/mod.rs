@@ -31,7 +31,7 @@ use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-pub use guard::Refusal;
+pub use guard::{Refusal, find_refusal};
 pub use settings::RelaySettings;
 pub use status::RelayStatus;
 

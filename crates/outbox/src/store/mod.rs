@@ -3,6 +3,7 @@
 pub(crate) mod append;
 pub(crate) mod backlog;
 pub(crate) mod guard;
+pub(crate) mod rebase;
 pub(crate) mod relay;
 pub(crate) mod shard;
 pub(crate) mod tick;

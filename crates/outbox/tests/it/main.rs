@@ -10,6 +10,7 @@ mod order;
 mod outage;
 mod ownership;
 mod proxy;
+mod rebase;
 mod restart;
 mod sharing;
 mod stalls;

@@ -46,7 +46,7 @@ enum Command {
     /// Recount everything from its sources and compare with what buyers see
     Verify(cmd::verify::Arguments),
     /// Look at dead letters, bring them back, or give them up
-    DeadLetters(cmd::dead_letters::Arguments),
+    DeadLetters(Box<cmd::dead_letters::Arguments>),
     /// Check what the roles need, and say what is wrong
     Doctor(cmd::doctor::Arguments),
     /// Print the settings in use, secrets masked
@@ -87,7 +87,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(arguments) => cmd::demo::run(&config, arguments).await,
         Command::Replay(arguments) => cmd::replay::run(&config, arguments).await,
         Command::Verify(arguments) => cmd::verify::run(&config, arguments).await,
-        Command::DeadLetters(arguments) => cmd::dead_letters::run(&config, arguments).await,
+        Command::DeadLetters(arguments) => cmd::dead_letters::run(&config, *arguments).await,
         Command::Doctor(arguments) => cmd::doctor::run(&config, &arguments).await,
         Command::Config(_) => Ok(ExitCode::SUCCESS),
     }

@@ -176,7 +176,7 @@ async fn two_publishers_send_each_letter_once() -> Result<()> {
     fixture.create_topic("events-dlt", 1).await?;
     let poison: Vec<Record> = (0..300).map(|sequence| Record::event(0, sequence, "bad")).collect();
     fixture.produce(&poison).await?;
-    let running = fixture.start();
+    let running = fixture.start_with(fixture.unguarded(), fixture.database.options());
     fixture.passed(300).await?;
     running.stop().await?;
     let stop = CancellationToken::new();

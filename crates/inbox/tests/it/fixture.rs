@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use inbox::streamer;
-use inbox::{ConsumerSettings, Decision, Projection, RecordView, Refusal, StreamerStatus};
+use inbox::{ConsumerSettings, Decision, FloodLimits, Projection, RecordView, Refusal, StreamerStatus};
 use kafka_client::admin::{Admin, TopicSpec};
 use kafka_client::{AwaitedProducer, ClientSettings, OutgoingRecord, ProducerSettings};
 use sqlx::PgConnection;
@@ -190,6 +190,13 @@ impl Fixture {
             kafka_client::ConsumerSettings::new(self.client(), self.group(), vec![self.topic.clone()]);
         kafka.session_timeout = Duration::from_secs(6);
         ConsumerSettings::new(kafka, self.topics.prefix())
+    }
+
+    /// Without the flood guard, for tests of many dead letters.
+    pub(crate) fn unguarded(&self) -> ConsumerSettings {
+        let mut settings = self.settings();
+        settings.flood = FloodLimits { in_a_row_max: 0, window_letters_max: 0, ..FloodLimits::default() };
+        settings
     }
 
     pub(crate) fn start(&self) -> Running {

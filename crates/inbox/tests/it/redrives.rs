@@ -63,7 +63,7 @@ async fn letters(fixture: &Fixture) -> Result<Vec<Letter>> {
 /// A streamer that has made dead letters of `poison`, mended since.
 async fn mended(fixture: &Fixture, poison: &[Record]) -> Result<Running> {
     fixture.produce(poison).await?;
-    let running = fixture.start();
+    let running = fixture.start_with(fixture.unguarded(), fixture.database.options());
     fixture.passed(i64::try_from(poison.len())?).await?;
     running.effects.is_mended.store(true, Ordering::SeqCst);
     Ok(running)

@@ -11,6 +11,7 @@ mod event;
 pub mod headers;
 pub mod metrics;
 mod nudge;
+pub mod parked;
 pub mod relay;
 mod store;
 pub mod ticker;

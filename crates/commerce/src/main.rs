@@ -42,6 +42,8 @@ enum Command {
     Replay(cmd::replay::Arguments),
     /// Recount everything from its sources and compare with what buyers see
     Verify(cmd::verify::Arguments),
+    /// Look at the outbox, and act on what is parked
+    Outbox(cmd::outbox::Arguments),
     /// Check what the roles need, and say what is wrong
     Doctor(cmd::doctor::Arguments),
     /// Print the settings in use, secrets masked
@@ -81,6 +83,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(arguments) => cmd::demo::run(&config, arguments).await,
         Command::Replay(arguments) => cmd::replay::run(&config, arguments).await,
         Command::Verify(arguments) => cmd::verify::run(&config, arguments).await,
+        Command::Outbox(arguments) => cmd::outbox::run(&config, arguments).await,
         Command::Doctor(arguments) => cmd::doctor::run(&config, &arguments).await,
         Command::Config(_) => Ok(ExitCode::SUCCESS),
     }

@@ -4,5 +4,6 @@ pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod migrate;
+pub(crate) mod outbox;
 pub(crate) mod replay;
 pub(crate) mod verify;

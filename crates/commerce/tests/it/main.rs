@@ -3,4 +3,5 @@
 mod cli;
 mod harness;
 mod kill_points;
+mod parked;
 mod shutdown;

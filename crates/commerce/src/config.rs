@@ -97,6 +97,7 @@ pub(crate) struct RelaySection {
     #[serde(with = "humantime_serde")]
     linger: Duration,
     compression: String,
+    parked_keys_max: usize,
     #[serde(with = "humantime_serde")]
     shutdown_grace: Duration,
     #[serde(with = "humantime_serde")]
@@ -173,6 +174,7 @@ impl Config {
         settings.busy_pause = section.busy_pause;
         settings.idle_pause_max = section.idle_pause_max;
         settings.position_interval = section.position_interval;
+        settings.parked_keys_max = section.parked_keys_max;
         settings.shutdown_grace = section.shutdown_grace;
         settings
     }

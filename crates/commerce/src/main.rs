@@ -47,6 +47,8 @@ enum Command {
     Verify(cmd::verify::Arguments),
     /// Look at dead letters, bring them back, or give them up
     DeadLetters(Box<cmd::dead_letters::Arguments>),
+    /// Look at the outbox, and act on what is parked
+    Outbox(cmd::outbox::Arguments),
     /// Check what the roles need, and say what is wrong
     Doctor(cmd::doctor::Arguments),
     /// Print the settings in use, secrets masked
@@ -88,6 +90,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Replay(arguments) => cmd::replay::run(&config, arguments).await,
         Command::Verify(arguments) => cmd::verify::run(&config, arguments).await,
         Command::DeadLetters(arguments) => cmd::dead_letters::run(&config, *arguments).await,
+        Command::Outbox(arguments) => cmd::outbox::run(&config, arguments).await,
         Command::Doctor(arguments) => cmd::doctor::run(&config, &arguments).await,
         Command::Config(_) => Ok(ExitCode::SUCCESS),
     }

@@ -41,10 +41,29 @@ impl AwaitedProducer {
     /// # Errors
     /// Settings that weaken delivery, or that the client library refuses.
     pub fn new(settings: &ProducerSettings) -> Result<Self, ProducerError> {
-        let waiting = Arc::new(Waiting::default());
         // Calls are independent of each other: a refused record fails its own call only.
-        let producer = Producer::with_gap(settings, Arc::clone(&waiting), Gap::IsFine)?;
+        Self::with_gap(settings, Gap::IsFine)
+    }
+
+    /// As [`Self::new`], but a record that is refused ends the producer: none that was handed over later is stored.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn gapless(settings: &ProducerSettings) -> Result<Self, ProducerError> {
+        Self::with_gap(settings, Gap::EndsProducer)
+    }
+
+    fn with_gap(settings: &ProducerSettings, gap: Gap) -> Result<Self, ProducerError> {
+        let waiting = Arc::new(Waiting::default());
+        let producer = Producer::with_gap(settings, Arc::clone(&waiting), gap)?;
         Ok(Self { producer, waiting })
+    }
+
+    /// Begins a call whose records are handed over one by one.
+    #[must_use]
+    pub fn open(&self) -> OpenCall<'_> {
+        let (number, answer) = self.waiting.open(1);
+        OpenCall { producer: self, number, answer: Some(answer) }
     }
 
     /// Answers when all records are stored by all in-sync replicas; records of one partition in the given order.
@@ -52,28 +71,62 @@ impl AwaitedProducer {
     /// # Errors
     /// The first record that was refused; others of the call may be stored.
     pub async fn send_all(&self, records: &[OutgoingRecord<'_>]) -> Result<(), PublishError> {
-        if records.is_empty() {
-            return Ok(());
-        }
-        let (call, answer) = self.waiting.open(records.len());
-        for (index, record) in records.iter().enumerate() {
-            if let Err(error) = self.send_one(record, call).await {
-                self.waiting.withdraw(call, records.len() - index);
-                return Err(PublishError::Send(error));
+        let call = self.open();
+        for record in records {
+            while let Err(error) = call.try_send(record) {
+                if error != SendError::QueueFull {
+                    return Err(PublishError::Send(error));
+                }
+                tokio::time::sleep(QUEUE_PAUSE).await;
             }
         }
-        match answer.await {
-            Ok(outcome) => outcome.map_err(PublishError::Delivery),
-            Err(_) => Err(PublishError::Delivery(DeliveryError::Dropped)),
+        call.stored().await
+    }
+}
+
+/// A call of an [`AwaitedProducer`] to which records can still be added.
+///
+/// Dropping it gives up the answer, not the records that were handed over.
+#[derive(Debug)]
+pub struct OpenCall<'p> {
+    producer: &'p AwaitedProducer,
+    number: usize,
+    /// Taken when the call is closed.
+    answer: Option<oneshot::Receiver<Result<(), DeliveryError>>>,
+}
+
+impl OpenCall<'_> {
+    /// Hands a record over, copying it.
+    ///
+    /// # Errors
+    /// The record was not accepted and is no part of the call.
+    pub fn try_send(&self, record: &OutgoingRecord<'_>) -> Result<(), SendError> {
+        self.producer.waiting.one_more(self.number);
+        let sent = self.producer.producer.try_send(record, self.number);
+        if sent.is_err() {
+            self.producer.waiting.answered(self.number, Ok(()));
         }
+        sent
     }
 
-    async fn send_one(&self, record: &OutgoingRecord<'_>, call: usize) -> Result<(), SendError> {
-        loop {
-            match self.producer.try_send(record, call) {
-                Err(SendError::QueueFull) => tokio::time::sleep(QUEUE_PAUSE).await,
-                outcome => return outcome,
-            }
+    /// Answers when all records of the call are stored by all in-sync replicas.
+    ///
+    /// # Errors
+    /// The first record that was refused; others of the call may be stored.
+    pub async fn stored(mut self) -> Result<(), PublishError> {
+        self.producer.waiting.answered(self.number, Ok(()));
+        let answer = match self.answer.take() {
+            Some(answer) => answer.await.unwrap_or(Err(DeliveryError::Dropped)),
+            None => Err(DeliveryError::Dropped),
+        };
+        answer.map_err(PublishError::Delivery)
+    }
+}
+
+impl Drop for OpenCall<'_> {
+    fn drop(&mut self) {
+        if self.answer.is_some() {
+            self.producer.waiting.answered(self.number, Ok(()));
         }
     }
 }
@@ -107,15 +160,16 @@ impl Waiting {
         (number, receiver)
     }
 
-    /// `count` records of the call were never accepted.
-    fn withdraw(&self, number: usize, count: usize) {
-        self.answered(number, count, Ok(()));
+    fn one_more(&self, number: usize) {
+        if let Some(call) = self.lock().open.get_mut(&number) {
+            call.unanswered += 1;
+        }
     }
 
-    fn answered(&self, number: usize, count: usize, outcome: Result<(), DeliveryError>) {
+    fn answered(&self, number: usize, outcome: Result<(), DeliveryError>) {
         let mut calls = self.lock();
         let Some(call) = calls.open.get_mut(&number) else { return };
-        call.unanswered = call.unanswered.saturating_sub(count);
+        call.unanswered = call.unanswered.saturating_sub(1);
         if call.outcome.is_ok() {
             call.outcome = outcome;
         }
@@ -134,7 +188,7 @@ impl Waiting {
 
 impl DeliverySink for Arc<Waiting> {
     fn delivered(&self, batch: usize, outcome: Result<(), DeliveryError>) {
-        self.answered(batch, 1, outcome);
+        self.answered(batch, outcome);
     }
 }
 
@@ -146,11 +200,20 @@ mod tests {
     fn a_call_is_answered_after_its_last_record_with_its_first_error() {
         let waiting = Waiting::default();
         let (call, mut answer) = waiting.open(3);
-        waiting.answered(call, 1, Ok(()));
-        waiting.answered(call, 1, Err(DeliveryError::Refused("first".to_owned())));
+        let fatal = |text: &str| Err(DeliveryError::Fatal(text.to_owned()));
+        waiting.answered(call, Ok(()));
+        waiting.answered(call, fatal("first"));
         assert!(answer.try_recv().is_err());
-        waiting.answered(call, 1, Err(DeliveryError::Refused("second".to_owned())));
-        assert_eq!(answer.try_recv(), Ok(Err(DeliveryError::Refused("first".to_owned()))));
+        waiting.answered(call, fatal("second"));
+        assert_eq!(answer.try_recv(), Ok(fatal("first")));
         assert!(waiting.lock().open.is_empty());
+    }
+
+    #[test]
+    fn a_call_that_is_given_up_is_forgotten_when_its_records_are_answered() {
+        let settings = ProducerSettings::new(crate::ClientSettings::new("127.0.0.1:1", "test"));
+        let producer = AwaitedProducer::new(&settings).unwrap();
+        drop(producer.open());
+        assert!(producer.waiting.lock().open.is_empty());
     }
 }

@@ -7,6 +7,7 @@ mod awaited;
 mod consumer;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;
+mod failure;
 mod murmur2;
 mod polled;
 mod producer;
@@ -14,14 +15,16 @@ mod reader;
 mod settings;
 mod weak;
 
-pub use awaited::{AwaitedProducer, PublishError};
+pub use awaited::{AwaitedProducer, OpenCall, PublishError};
 pub use consumer::{
     Consumer, ConsumerError, ConsumerEvent, ConsumerSettings, HeaderIter, RecordBatch, RecordRef, RecordTime,
     Start, TopicPartition, WatermarkReader, WatermarksError,
 };
+pub use failure::{Refusal, Trouble};
 pub use murmur2::murmur2;
 pub use producer::{
-    DeliveryError, DeliverySink, OutgoingRecord, Producer, ProducerError, ProducerSettings, SendError,
+    DeliveryError, DeliverySink, FailedRecord, OutgoingRecord, Producer, ProducerError, ProducerSettings,
+    SendError,
 };
 pub use reader::{ReadError, StoredRecord, TopicReader};
 pub use settings::ClientSettings;

@@ -4,15 +4,18 @@
 //! a fatal error; a record is never given up because time passed. Deliberately absent: waiting (see
 //! [`AwaitedProducer`](crate::AwaitedProducer)) and any allocation of our own for each record.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::{Header, Headers as _, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig};
 use thiserror::Error;
 
+use crate::failure::{Refusal, Trouble, Verdict, judge};
 use crate::polled::Polled;
 use crate::settings::ClientSettings;
 use crate::weak::{WeakSetting, refuse_weak_settings};
@@ -99,14 +102,35 @@ pub struct OutgoingRecord<'a> {
 pub trait DeliverySink: Send + Sync + 'static {
     /// A record of `batch` is stored by all in-sync replicas, or will not be.
     fn delivered(&self, batch: usize, outcome: Result<(), DeliveryError>);
+
+    /// The client reports trouble that is about no single record: it goes on by itself, and its records wait.
+    fn troubled(&self, _: Trouble) {}
 }
 
 /// A record that was accepted and could not be stored.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DeliveryError {
-    /// The broker (or the client, knowing the broker's rules) refuses this record.
-    #[error("record was refused: {0}")]
-    Refused(String),
+    /// The broker, or the client knowing the broker's rules, refuses the request in which this record was. That it is
+    /// this record is only sure when it was alone in its request.
+    #[error("{record} was refused: {text}")]
+    Refused {
+        /// What is wrong with it.
+        refusal: Refusal,
+        /// The library's words.
+        text: String,
+        /// Which record.
+        record: Box<FailedRecord>,
+    },
+    /// The record can be stored when this has passed.
+    #[error("{record} was not stored: {text}")]
+    Passes {
+        /// What stands in the way.
+        trouble: Trouble,
+        /// The library's words.
+        text: String,
+        /// Which record.
+        record: Box<FailedRecord>,
+    },
     /// The producer was dropped before the record was acknowledged; it may or may not be stored.
     #[error("producer was dropped before the record was acknowledged")]
     Dropped,
@@ -115,24 +139,71 @@ pub enum DeliveryError {
     Fatal(String),
 }
 
+/// Which record was not stored. Copied from the library for failed records only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedRecord {
+    /// Full topic name.
+    pub topic: String,
+    /// Names and values, in order.
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl FailedRecord {
+    /// The value of the first header of this name.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_slice())
+    }
+
+    fn from_message(message: &impl Message) -> Box<Self> {
+        let headers = message.headers().map_or_else(Vec::new, |list| {
+            list.iter()
+                .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()))
+                .collect()
+        });
+        Box::new(Self { topic: message.topic().to_owned(), headers })
+    }
+}
+
+impl std::fmt::Display for FailedRecord {
+    /// Without key and contents, which may be personal.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "a record to topic {}", self.topic)
+    }
+}
+
 impl DeliveryError {
     /// A name with few values, for metrics.
     #[must_use]
     pub fn class(&self) -> &'static str {
         match self {
-            Self::Refused(_) => "refused",
+            Self::Refused { .. } => "refused",
+            Self::Passes { .. } => "passes",
             Self::Dropped => "dropped",
             Self::Fatal(_) => "fatal",
         }
     }
 
-    fn from_kafka(error: &KafkaError) -> Self {
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight) => Self::Dropped,
-            Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::GaplessGuarantee) => {
-                Self::Fatal(error.to_string())
+    /// Which record it is about, where that is told.
+    #[must_use]
+    pub fn record(&self) -> Option<&FailedRecord> {
+        match self {
+            Self::Refused { record, .. } | Self::Passes { record, .. } => Some(record),
+            Self::Dropped | Self::Fatal(_) => None,
+        }
+    }
+
+    fn from_kafka(error: &KafkaError, message: &impl Message) -> Self {
+        let text = || error.to_string();
+        match judge(error.rdkafka_error_code()) {
+            Verdict::Refused(refusal) => {
+                Self::Refused { refusal, text: text(), record: FailedRecord::from_message(message) }
             }
-            _ => Self::Refused(error.to_string()),
+            Verdict::Passes(trouble) => {
+                Self::Passes { trouble, text: text(), record: FailedRecord::from_message(message) }
+            }
+            Verdict::Dropped => Self::Dropped,
+            Verdict::Fatal => Self::Fatal(text()),
         }
     }
 }
@@ -148,6 +219,18 @@ pub enum SendError {
     Refused {
         /// Where it was meant to go.
         topic: String,
+        /// What is wrong with it.
+        refusal: Refusal,
+        /// The client's words.
+        reason: String,
+    },
+    /// It can be sent when this has passed.
+    #[error("record to topic {topic} cannot be sent now: {reason}")]
+    Passes {
+        /// Where it was meant to go.
+        topic: String,
+        /// What stands in the way.
+        trouble: Trouble,
         /// The client's words.
         reason: String,
     },
@@ -186,7 +269,8 @@ impl<S: DeliverySink> Producer<S> {
 
     pub(crate) fn with_gap(settings: &ProducerSettings, sink: S, gap: Gap) -> Result<Self, ProducerError> {
         refuse_weak_settings(&settings.client.options)?;
-        let polled = Polled::new(&settings.config(gap), Context { sink }).map_err(ProducerError::Settings)?;
+        let polled =
+            Polled::new(&settings.config(gap), Context::new(sink)).map_err(ProducerError::Settings)?;
         Ok(Self { polled })
     }
 
@@ -231,12 +315,16 @@ impl<S: DeliverySink> Producer<S> {
     }
 
     fn send_error(&self, error: &KafkaError, topic: &str) -> SendError {
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::QueueFull) => SendError::QueueFull,
-            Some(RDKafkaErrorCode::Fatal) => {
-                SendError::Fatal(self.fatal_error().unwrap_or_else(|| error.to_string()))
-            }
-            _ => SendError::Refused { topic: topic.to_owned(), reason: error.to_string() },
+        let code = error.rdkafka_error_code();
+        if code == Some(RDKafkaErrorCode::QueueFull) {
+            return SendError::QueueFull;
+        }
+        let (topic, reason) = (topic.to_owned(), error.to_string());
+        match judge(code) {
+            Verdict::Refused(refusal) => SendError::Refused { topic, refusal, reason },
+            Verdict::Passes(trouble) => SendError::Passes { topic, trouble, reason },
+            Verdict::Dropped => SendError::Passes { topic, trouble: Trouble::Broker, reason },
+            Verdict::Fatal => SendError::Fatal(self.fatal_error().unwrap_or(reason)),
         }
     }
 }
@@ -256,12 +344,36 @@ impl<S: DeliverySink> std::fmt::Debug for Producer<S> {
 
 struct Context<S> {
     sink: S,
+    /// What was logged last and has not passed yet.
+    trouble: Mutex<Option<RDKafkaErrorCode>>,
+    /// Whether `trouble` is set, for the path of every record.
+    is_troubled: AtomicBool,
+}
+
+impl<S> Context<S> {
+    fn new(sink: S) -> Self {
+        Self { sink, trouble: Mutex::new(None), is_troubled: AtomicBool::new(false) }
+    }
+
+    /// Whether this is other trouble than was logged last.
+    fn is_news(&self, code: Option<RDKafkaErrorCode>) -> bool {
+        self.is_troubled.store(code.is_some(), Ordering::Relaxed);
+        let mut logged = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *logged, code) != code
+    }
 }
 
 impl<S: DeliverySink> ClientContext for Context<S> {
     fn error(&self, error: KafkaError, reason: &str) {
-        // Broker-wide trouble: the library goes on by itself, and the owner sees its records wait.
-        tracing::warn!(%error, reason, "kafka producer reports an error");
+        let code = error.rdkafka_error_code();
+        if self.is_news(code) {
+            tracing::warn!(%error, reason, "kafka producer is in trouble and goes on trying");
+        } else {
+            tracing::debug!(%error, reason, "kafka producer is still in trouble");
+        }
+        if let Verdict::Passes(trouble) = judge(code) {
+            self.sink.troubled(trouble);
+        }
     }
 }
 
@@ -270,8 +382,13 @@ impl<S: DeliverySink> ProducerContext for Context<S> {
 
     fn delivery(&self, result: &DeliveryResult<'_>, batch: usize) {
         let outcome = match result {
-            Ok(_) => Ok(()),
-            Err((error, _)) => Err(DeliveryError::from_kafka(error)),
+            Ok(_) => {
+                if self.is_troubled.load(Ordering::Relaxed) && self.is_news(None) {
+                    tracing::info!("kafka producer works again");
+                }
+                Ok(())
+            }
+            Err((error, message)) => Err(DeliveryError::from_kafka(error, message)),
         };
         self.sink.delivered(batch, outcome);
     }

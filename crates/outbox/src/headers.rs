@@ -5,6 +5,9 @@
 
 use thiserror::Error;
 
+/// The name under which an event's id travels.
+pub(crate) const EVENT_ID: &str = "ce_id";
+
 /// Bytes that are not headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("stored headers are not readable at byte {at}")]

@@ -11,6 +11,7 @@ mod event;
 pub mod headers;
 pub mod metrics;
 mod nudge;
+pub mod parked;
 mod rebase;
 pub mod relay;
 mod store;

@@ -24,10 +24,22 @@ pub const LEASE_CHANGES: &str = "commerce_outbox_lease_changes_total";
 pub const SHARDS: &str = "commerce_outbox_owned_shards";
 /// Living relays that share the shards, as this process sees them.
 pub const MEMBERS: &str = "commerce_outbox_relay_members";
-/// Records that could not be delivered, by `class`: `refused`, `fatal`.
+/// Records that could not be delivered, by `class`: `refused`, `passes`, `fatal`.
 pub const DELIVERY_ERRORS: &str = "commerce_outbox_delivery_errors_total";
 /// Producers thrown away after a failure, with everything in flight.
 pub const PRODUCER_RESETS: &str = "commerce_outbox_producer_resets_total";
+/// Times that the relay began again after a failure, by `reason`.
+pub const FAILURES: &str = "commerce_outbox_failures_total";
+/// Trouble that the client reported and goes on over, by `reason`: `unknown_topic`, `unauthorised`, `quota`, `broker`.
+pub const TROUBLE: &str = "commerce_outbox_broker_trouble_total";
+/// Records parked, by `reason`: `too_large`, `invalid`, `unreadable`, or `behind` such a record.
+pub const PARKED: &str = "commerce_outbox_parked_total";
+/// Parked records that were published after all.
+pub const RELEASED: &str = "commerce_outbox_released_total";
+/// Parked records of the owned shards, by `state`: `refused`, `waiting`.
+pub const PARKED_EVENTS: &str = "commerce_outbox_parked_events";
+/// Keys of the owned shards that have parked records.
+pub const PARKED_KEYS: &str = "commerce_outbox_parked_keys";
 /// Ticks taken by this process.
 pub const TICKS: &str = "commerce_outbox_ticks_total";
 
@@ -45,6 +57,12 @@ pub fn describe() {
     describe_gauge!(MEMBERS, Unit::Count, "Living relays that share the shards");
     describe_counter!(DELIVERY_ERRORS, Unit::Count, "Records that could not be delivered, by class");
     describe_counter!(PRODUCER_RESETS, Unit::Count, "Producers thrown away after a failure");
+    describe_counter!(FAILURES, Unit::Count, "Times that the relay began again after a failure, by reason");
+    describe_counter!(TROUBLE, Unit::Count, "Trouble that the client reported and goes on over, by reason");
+    describe_counter!(PARKED, Unit::Count, "Records parked, by reason");
+    describe_counter!(RELEASED, Unit::Count, "Parked records that were published after all");
+    describe_gauge!(PARKED_EVENTS, Unit::Count, "Parked records of the owned shards, by state");
+    describe_gauge!(PARKED_KEYS, Unit::Count, "Keys of the owned shards that have parked records");
     describe_counter!(TICKS, Unit::Count, "Ticks taken by this process");
 }
 
@@ -89,6 +107,37 @@ pub(crate) fn delivery_failed(class: &'static str) {
 
 pub(crate) fn producer_reset() {
     counter!(PRODUCER_RESETS).increment(1);
+}
+
+pub(crate) fn failed(reason: &'static str) {
+    counter!(FAILURES, "reason" => reason).increment(1);
+}
+
+pub(crate) fn troubled(reason: &'static str) {
+    counter!(TROUBLE, "reason" => reason).increment(1);
+}
+
+pub(crate) fn parked_refused(reason: &'static str) {
+    counter!(PARKED, "reason" => reason).increment(1);
+}
+
+pub(crate) fn parked_waiting(events: usize) {
+    counter!(PARKED, "reason" => "behind").increment(count(events));
+}
+
+pub(crate) fn released(events: usize) {
+    counter!(RELEASED).increment(count(events));
+}
+
+pub(crate) fn report_parked(refused: usize, waiting: usize, keys: usize) {
+    for (state, events) in [("refused", refused), ("waiting", waiting)] {
+        gauge!(PARKED_EVENTS, "state" => state).set(gauged(events));
+    }
+    gauge!(PARKED_KEYS).set(gauged(keys));
+}
+
+fn gauged(number: usize) -> f64 {
+    f64::from(u32::try_from(number).unwrap_or(u32::MAX))
 }
 
 pub(crate) fn tick_taken() {

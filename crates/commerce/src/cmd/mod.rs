@@ -6,5 +6,6 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod migrate;
 pub(crate) mod offsets;
+pub(crate) mod outbox;
 pub(crate) mod replay;
 pub(crate) mod verify;

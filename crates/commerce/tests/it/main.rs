@@ -4,5 +4,6 @@ mod cli;
 mod dead_letters;
 mod harness;
 mod kill_points;
+mod parked;
 mod rebase;
 mod shutdown;

@@ -93,7 +93,9 @@ impl Sender {
 
 fn judge(error: PublishError) -> Unsent {
     match error {
-        PublishError::Send(SendError::Refused { .. }) | PublishError::Delivery(DeliveryError::Refused(_)) => {
+        // What passes may stand in the way of this record's topic only; it is tried again with the next call.
+        PublishError::Send(SendError::Refused { .. } | SendError::Passes { .. })
+        | PublishError::Delivery(DeliveryError::Refused { .. } | DeliveryError::Passes { .. }) => {
             Unsent::Refused(error)
         }
         PublishError::Send(SendError::QueueFull | SendError::Fatal(_))

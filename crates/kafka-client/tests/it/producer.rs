@@ -8,7 +8,7 @@ use anyhow::Result;
 use kafka_client::admin::{Admin, TopicSpec};
 use kafka_client::{
     AwaitedProducer, ClientSettings, DeliveryError, DeliverySink, OutgoingRecord, Producer, ProducerSettings,
-    PublishError, SendError, StoredRecord, TopicReader, murmur2,
+    PublishError, Refusal, SendError, StoredRecord, TopicReader, murmur2,
 };
 use testkit::TestTopics;
 
@@ -124,6 +124,65 @@ async fn a_refused_record_ends_a_producer_so_that_none_overtakes_it() -> Result<
     Ok(())
 }
 
+/// What became of each record that was not stored.
+#[derive(Debug, Clone, Default)]
+struct Failures(Arc<Mutex<Vec<DeliveryError>>>);
+
+impl DeliverySink for Failures {
+    fn delivered(&self, _: usize, outcome: Result<(), DeliveryError>) {
+        self.0.lock().unwrap().extend(outcome.err());
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_names_every_record_of_its_request() -> Result<()> {
+    let (mut settings, topic) = topic(&[("max.message.bytes", "1000")]).await?;
+    settings.linger = Duration::from_secs(1);
+    let failures = Failures::default();
+    let producer = Producer::new(&settings, failures.clone())?;
+    for (name, size) in [("small", 10), ("large", 5_000), ("last", 10)] {
+        let payload = vec![b'x'; size];
+        let headers: [(&str, &[u8]); 1] = [("ce_id", name.as_bytes())];
+        producer.try_send(&OutgoingRecord { headers: &headers, ..record(&topic, "1", &payload) }, 0)?;
+    }
+    tokio::task::spawn_blocking(move || producer.flush(PATIENCE)).await?;
+    let failures = failures.0.lock().unwrap().clone();
+    let mut refused = Vec::new();
+    for failure in &failures {
+        if let DeliveryError::Refused { refusal: Refusal::TooLarge, record, .. } = failure {
+            assert_eq!(record.topic, topic);
+            refused.push(String::from_utf8(record.header("ce_id").unwrap_or_default().to_vec())?);
+        }
+    }
+    assert_eq!(refused, ["small", "large", "last"], "{failures:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_gapless_awaited_producer_stores_nothing_behind_a_refused_record() -> Result<()> {
+    let (settings, topic) = topic(&[("max.message.bytes", "1000")]).await?;
+    let producer = AwaitedProducer::gapless(&settings)?;
+    producer.send_all(&[record(&topic, "1", b"first")]).await?;
+    let refused = producer.send_all(&[record(&topic, "1", &[b'x'; 5_000])]).await;
+    assert!(matches!(refused, Err(PublishError::Delivery(DeliveryError::Refused { .. }))), "{refused:?}");
+    assert!(producer.send_all(&[record(&topic, "1", b"behind")]).await.is_err());
+    let values: Vec<_> =
+        read(&settings, &topic).await?.into_iter().filter_map(|record| record.value).collect();
+    assert_eq!(values, [b"first"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_record_that_the_client_itself_finds_too_large_is_refused() -> Result<()> {
+    let (settings, topic) = topic(&[]).await?;
+    let producer = AwaitedProducer::new(&settings)?;
+    let refused = producer.send_all(&[record(&topic, "1", &vec![b'x'; 2_000_000])]).await;
+    let too_large =
+        matches!(refused, Err(PublishError::Send(SendError::Refused { refusal: Refusal::TooLarge, .. })));
+    assert!(too_large, "{refused:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_awaited_refusal_fails_its_own_call_only() -> Result<()> {
     let (settings, topic) = topic(&[("max.message.bytes", "1000")]).await?;
@@ -131,7 +190,7 @@ async fn an_awaited_refusal_fails_its_own_call_only() -> Result<()> {
     producer.send_all(&[]).await?;
     producer.send_all(&[record(&topic, "1", b"first")]).await?;
     let refused = producer.send_all(&[record(&topic, "1", &[b'x'; 5_000])]).await;
-    assert!(matches!(refused, Err(PublishError::Delivery(DeliveryError::Refused(_)))), "{refused:?}");
+    assert!(matches!(refused, Err(PublishError::Delivery(DeliveryError::Refused { .. }))), "{refused:?}");
     producer.send_all(&[record(&topic, "1", b"second"), record(&topic, "1", b"third")]).await?;
     let values: Vec<_> =
         read(&settings, &topic).await?.into_iter().filter_map(|record| record.value).collect();

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::kill::{is_sabotaged, kill_point};
-use super::prefix::{Advance, Progress};
+use super::prefix::{Advance, Load, Progress};
 use super::session::SessionError;
 use super::settings::RelaySettings;
 use super::share::{Step, decide_step};
@@ -22,6 +22,7 @@ use super::sharing::{load_view, look_again_after};
 use super::status::RelayStatus;
 use super::tracker::Tracker;
 use crate::metrics::{self, LeaseChange};
+use crate::store::parked::{ParkedEvent, begin_parking, commit_parking, load_revision};
 use crate::store::relay::{leave_relays, renew_leases};
 use crate::store::shard::{Epochs, release_shards, update_positions};
 use crate::store::tick::prune_ticks;
@@ -31,6 +32,8 @@ use crate::store::tick::prune_ticks;
 const EMPTY_INTERVAL: Duration = Duration::from_secs(1);
 /// A lease is renewed this often within its length.
 const RENEWALS_PER_LEASE: u32 = 3;
+/// How often it is looked whether an operator has changed what is parked.
+const PARKED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Keeps the shards of one session.
 pub(crate) struct Keeper {
@@ -42,9 +45,11 @@ pub(crate) struct Keeper {
     pub(crate) epochs: BTreeMap<i16, i64>,
     /// When the leases were last known to be prolonged.
     pub(crate) renewed_at: Instant,
+    /// What [`load_revision`] said before the parked rows were looked at.
+    pub(crate) parked_revision: i64,
     /// When the share is looked at next.
     pub(crate) look_due: Instant,
-    /// Cancelled by the keeper when shards are to be claimed or handed back.
+    /// Cancelled by the keeper when shards are to be claimed or handed back, or parked records may have to be released.
     pub(crate) rebalance: CancellationToken,
     /// Ends the keeper after a last write.
     pub(crate) finish: CancellationToken,
@@ -56,6 +61,8 @@ pub(crate) struct Keeper {
 struct Pending {
     progress: Vec<Progress>,
     events: usize,
+    /// To be parked with the progress.
+    parked: Vec<ParkedEvent>,
     since: Instant,
     written_at: Instant,
 }
@@ -64,11 +71,13 @@ impl Keeper {
     /// Works until it is told to finish; an error means that everything in flight must be dropped.
     pub(crate) async fn run(mut self) -> Result<(), SessionError> {
         let now = Instant::now();
-        let mut pending = Pending { progress: Vec::new(), events: 0, since: now, written_at: now };
+        let mut pending =
+            Pending { progress: Vec::new(), events: 0, parked: Vec::new(), since: now, written_at: now };
         let renewal_interval = self.settings.lease / RENEWALS_PER_LEASE;
+        let mut parked_due = now + PARKED_INTERVAL;
         loop {
             let renewal_due = self.renewed_at + renewal_interval;
-            let duty_due = renewal_due.min(self.look_due);
+            let duty_due = renewal_due.min(self.look_due).min(parked_due);
             let wake = pending.due(self.settings.position_interval).map_or(duty_due, |due| due.min(duty_due));
             let finishing = tokio::select! {
                 () = self.tracker.moved() => false,
@@ -88,6 +97,10 @@ impl Keeper {
             }
             if self.look_due <= now {
                 self.look().await?;
+            }
+            if parked_due <= now {
+                self.look_at_parked().await?;
+                parked_due = now + PARKED_INTERVAL;
             }
         }
     }
@@ -109,8 +122,13 @@ impl Keeper {
         if pending.progress.is_empty() {
             return Ok(());
         }
+        let lease_end = self.renewed_at + self.settings.lease;
         if pending.events > 0 {
             kill_point("relay.after_ack_before_position");
+        }
+        // In the transaction of the positions that pass them: neither lost nor both parked and still to come.
+        if !pending.parked.is_empty() {
+            within_lease(lease_end, begin_parking(&mut self.connection, &pending.parked)).await?;
         }
         for progress in &pending.progress {
             let owned = self.owned(&progress.shards);
@@ -119,15 +137,52 @@ impl Keeper {
                 progress.position.partial.as_ref().map(|partial| (partial.end.to_string(), partial.last_id));
             let window = partial.as_ref().map(|(end, last_id)| (end.as_str(), *last_id));
             let update = update_positions(&mut self.connection, &owned, &position, window);
-            let moved = within_lease(self.renewed_at + self.settings.lease, update).await?;
+            let moved = within_lease(lease_end, update).await?;
             check_owned(moved, owned.shards.len())?;
             metrics::position_written();
         }
-        self.status.set_failure(None);
+        if !pending.parked.is_empty() {
+            kill_point("relay.before_parked");
+            within_lease(lease_end, commit_parking(&mut self.connection)).await?;
+            kill_point("relay.after_parked");
+            self.parked(&pending.parked);
+        }
+        if !self.tracker.has_suspects() {
+            self.status.works();
+        }
         if pending.events > 0 {
             kill_point("relay.after_position");
         }
         pending.written();
+        Ok(())
+    }
+
+    fn parked(&self, parked: &[ParkedEvent]) {
+        self.tracker.parked_written(Load::of(parked));
+        let mut waiting = 0;
+        for ParkedEvent { event, refused } in parked {
+            let Some(refused) = refused else {
+                waiting += 1;
+                continue;
+            };
+            tracing::warn!(
+                event.id = event.id, event.event_id = %event.event_id, topic = event.topic,
+                reason = refused.reason, error = refused.error,
+                "a record is refused for good: it is parked, and later ones of its key wait"
+            );
+            metrics::parked_refused(refused.reason);
+        }
+        metrics::parked_waiting(waiting);
+        self.status.add_parked(parked.len() - waiting, waiting);
+    }
+
+    async fn look_at_parked(&mut self) -> Result<(), SessionError> {
+        let shards = self.all_owned().shards;
+        let lease_end = self.renewed_at + self.settings.lease;
+        let revision = within_lease(lease_end, load_revision(&mut self.connection, &shards)).await?;
+        if self.parked_revision != revision {
+            self.rebalance.cancel();
+        }
         Ok(())
     }
 
@@ -209,6 +264,7 @@ impl Pending {
             self.since = Instant::now();
         }
         self.events += advance.events;
+        self.parked.extend(advance.parked);
         for progress in advance.progress {
             match self.progress.last_mut().filter(|last| last.shards == progress.shards) {
                 Some(last) => {
@@ -224,7 +280,7 @@ impl Pending {
     fn due(&self, position_interval: Duration) -> Option<Instant> {
         if self.progress.is_empty() {
             None
-        } else if self.events > 0 {
+        } else if self.events > 0 || !self.parked.is_empty() {
             Some(self.written_at + position_interval)
         } else {
             Some(self.since + EMPTY_INTERVAL)
@@ -234,6 +290,7 @@ impl Pending {
     fn written(&mut self) {
         self.progress.clear();
         self.events = 0;
+        self.parked.clear();
         self.written_at = Instant::now();
     }
 }
@@ -252,7 +309,8 @@ async fn within_lease<T>(
     }
 }
 
-fn check_owned(rows: u64, shards: usize) -> Result<(), SessionError> {
+/// Ends the session unless all shards are still owned.
+pub(super) fn check_owned(rows: u64, shards: usize) -> Result<(), SessionError> {
     if usize::try_from(rows).ok() == Some(shards) {
         return Ok(());
     }

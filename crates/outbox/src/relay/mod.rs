@@ -1,17 +1,23 @@
 //! The relay: publishes every committed event to Kafka, at least once, in key order.
 //!
 //! [`run`] is the loop that never gives up: a session claims its share of the shards (`sharing`, over the pure `share`),
-//! reads windows (`reader`), counts acknowledgements (`tracker`, over the pure `prefix`) and moves positions (`keeper`). Any failure ends the session; the next one begins at
-//! the stored positions. Deliberately absent: parking of refused records; until then one holds up its relay, visibly.
+//! releases what is parked and no longer held up (`release`), reads windows (`reader`), counts acknowledgements
+//! (`tracker`, over the pure `prefix`) and moves positions (`keeper`). Any failure ends the session; the next one begins at
+//! the stored positions, with caution where a record was not stored (`caution`, `careful`): what is refused for good is
+//! parked with its key (`parking`).
 
+mod careful;
+mod caution;
 mod flush;
 mod guard;
 mod keeper;
 pub(crate) mod kill;
 mod pace;
+mod parking;
 mod prefix;
 mod reader;
 mod record;
+mod release;
 mod session;
 mod settings;
 mod share;
@@ -20,6 +26,7 @@ mod sharing;
 mod simulation;
 mod status;
 mod tracker;
+mod trouble;
 mod window;
 
 use std::error::Error as _;
@@ -32,12 +39,16 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 pub use guard::{Refusal, find_refusal};
+pub use parking::ParkingFull;
+pub(crate) use record::source_of;
 pub use settings::RelaySettings;
 pub use status::RelayStatus;
 
 use crate::metrics;
 use crate::nudge::Nudge;
+use caution::SharedCaution;
 use session::{Relay, SessionEnd, SessionError};
+use trouble::disposition;
 
 /// Why a relay does not run. Everything that may pass by itself is waited for instead.
 #[derive(Debug, Error)]
@@ -82,10 +93,13 @@ pub async fn run(
 ) -> Result<(), RelayError> {
     settings.check()?;
     metrics::describe();
-    let relay = Relay { settings: Arc::new(settings), options, nudge, stop, status: Arc::clone(&status) };
+    let status_of_relay = Arc::clone(&status);
+    let caution = SharedCaution::default();
+    let relay =
+        Relay { settings: Arc::new(settings), options, nudge, stop, status: status_of_relay, caution };
     tokio::select! {
         ended = supervise(&relay) => {
-            status.disconnected(None);
+            status.disconnected();
             status.report();
             ended
         }
@@ -101,7 +115,7 @@ async fn report(status: &RelayStatus) {
 }
 
 async fn supervise(relay: &Relay) -> Result<(), RelayError> {
-    let mut failures = Failures::default();
+    let mut backoff = Backoff::default();
     loop {
         let begun = (Instant::now(), relay.status.published());
         let ended = tokio::select! {
@@ -113,9 +127,10 @@ async fn supervise(relay: &Relay) -> Result<(), RelayError> {
             Ok(SessionEnd::Rebalance) => Duration::ZERO,
             Err(error) => {
                 if relay.status.published() > begun.1 || begun.0.elapsed() > HEALTHY_AFTER {
-                    failures = Failures::default();
+                    backoff = Backoff::default();
                 }
-                failures.next(relay, error)?
+                begin_again(relay, error)?;
+                backoff.next()
             }
         };
         if relay.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
@@ -130,43 +145,32 @@ async fn overdue(relay: &Relay) {
     tokio::time::sleep(relay.settings.shutdown_grace + SHUTDOWN_EXTRA).await;
 }
 
-/// Failures since the last success.
-#[derive(Debug, Default)]
-struct Failures {
-    count: u32,
-    logged: String,
+/// Counts the failure, and logs it if that is a change of state; or answers that it must not be tried again.
+fn begin_again(relay: &Relay, error: SessionError) -> Result<(), RelayError> {
+    let text = chain(&error);
+    let reason = disposition(error, relay.status.has_worked())?;
+    metrics::failed(reason.name());
+    if relay.status.failed(reason, text.clone()) {
+        tracing::warn!(error = text, reason = reason.name(), "relay begins again at the stored position");
+    } else {
+        tracing::debug!(error = text, reason = reason.name(), "relay fails again");
+    }
+    Ok(())
 }
 
-impl Failures {
-    /// Logs the failure once and answers how long to wait.
-    fn next(&mut self, relay: &Relay, error: SessionError) -> Result<Duration, RelayError> {
-        let text = chain(&error);
-        relay.status.disconnected(Some(text.clone()));
-        match error {
-            // After a failover the old address may lead to a replica for a while.
-            SessionError::Refused(Refusal::InRecovery) if relay.status.has_worked() => {}
-            SessionError::Refused(refusal) => return Err(RelayError::Refused(refusal)),
-            SessionError::Producer(error) => return Err(RelayError::Producer(error)),
-            SessionError::Database(_)
-            | SessionError::Silent(_)
-            | SessionError::LeaseExpired
-            | SessionError::OwnershipLost { .. }
-            | SessionError::Send { .. }
-            | SessionError::Delivery(_)
-            | SessionError::Headers { .. }
-            | SessionError::Snapshot(_)
-            | SessionError::Died(_) => {}
-        }
-        if self.logged == text {
-            tracing::debug!(error = text, "relay fails again");
-        } else {
-            tracing::warn!(error = text, "relay begins again at the stored position");
-            self.logged = text;
-        }
-        let backoff = BACKOFF_FIRST.saturating_mul(1 << self.count.min(6)).min(BACKOFF_MAX);
-        self.count += 1;
+/// Failures since the last success.
+#[derive(Debug, Default)]
+struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// How long to wait after one more.
+    fn next(&mut self) -> Duration {
+        let pause = BACKOFF_FIRST.saturating_mul(1 << self.failures.min(6)).min(BACKOFF_MAX);
+        self.failures += 1;
         // Relays that failed together do not come back together.
-        Ok(backoff.mul_f64(rand::random_range(0.5..1.0)))
+        pause.mul_f64(rand::random_range(0.5..1.0))
     }
 }
 

@@ -1,20 +1,27 @@
 //! Reads windows and hands their rows to the producer, in batches.
 //!
-//! Invariant: rows of a window are sent in the order of their ids, and windows in the order of their snapshots.
+//! Invariant: rows of a window are sent in the order of their ids, and windows in the order of their snapshots; rows of a
+//! blocked key are not sent, but parked when the position passes them.
+
+mod page;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use kafka_client::{Producer, SendError};
-use sqlx::PgConnection;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::{FromRow as _, PgConnection};
 use tokio_util::sync::CancellationToken;
 
+use super::careful::Careful;
+use super::caution::SharedCaution;
 use super::flush::Flush;
 use super::kill::kill_point;
 use super::pace::{Found, Pace};
-use super::prefix::Progress;
+use super::parking::Parking;
+use super::prefix::{Contents, Progress};
 use super::record::RecordWriter;
 use super::session::SessionError;
 use super::settings::RelaySettings;
@@ -23,8 +30,9 @@ use super::tracker::{Tracker, TrackerSink};
 use super::window::{Groups, Partial, Position, Snapshot};
 use crate::metrics;
 use crate::nudge::Nudge;
+use crate::store::parked::ParkedEvent;
 use crate::store::window::{
-    NextEnd, StoredEvent, WindowBounds, connect_reader, load_next_end, stream_window,
+    NextEnd, StoredEvent, WholeEvent, WindowBounds, WindowRead, connect_reader, load_next_end, stream_window,
 };
 
 /// A statement that waits longer for room is ended and begun again later: while it is open, its snapshot keeps the
@@ -45,6 +53,7 @@ pub(crate) struct Surroundings<'s> {
     pub(crate) tracker: &'s Tracker,
     pub(crate) status: &'s RelayStatus,
     pub(crate) nudge: Option<&'s Nudge>,
+    pub(crate) caution: &'s SharedCaution,
     /// Ends the reader at the next place where nothing is half done.
     pub(crate) stop: &'s CancellationToken,
 }
@@ -54,6 +63,8 @@ pub(crate) struct Reader<'s> {
     around: Surroundings<'s>,
     connection: PgConnection,
     groups: Groups,
+    parking: Parking,
+    careful: Careful,
     writer: RecordWriter,
     flush: Flush,
     pace: Pace,
@@ -75,23 +86,31 @@ struct Window {
 
 struct OpenBatch {
     number: usize,
-    events: usize,
-    bytes: usize,
+    contents: Contents,
 }
 
 /// Why reading rows has ended.
 enum Streamed {
     All,
+    /// A page was sent; there may be more.
+    Page,
     Stopped,
     /// There was no room for longer than a statement may stay open.
     Stalled,
 }
 
 impl<'s> Reader<'s> {
-    pub(crate) fn new(around: Surroundings<'s>, connection: PgConnection, groups: Groups) -> Self {
+    /// `parking` holds the keys that are blocked at the groups' positions.
+    pub(crate) fn new(
+        around: Surroundings<'s>,
+        connection: PgConnection,
+        groups: Groups,
+        parking: Parking,
+        careful: Careful,
+    ) -> Self {
         let pace = Pace::new(around.settings.busy_pause, around.settings.idle_pause_max);
         let flush = Flush::new(around.options.clone());
-        Self { around, connection, groups, writer: RecordWriter::new(), flush, pace }
+        Self { around, connection, groups, parking, careful, writer: RecordWriter::new(), flush, pace }
     }
 
     /// Reads window after window until it is stopped.
@@ -113,6 +132,7 @@ impl<'s> Reader<'s> {
         let next = poll(&mut self.connection, &from).await?;
         let next_end = Arc::new(next.snapshot.parse().map_err(SessionError::Snapshot)?);
         let end = self.groups.window_end(Arc::clone(&next_end));
+        let is_last = !next.is_tick && end == next_end;
         if end == from {
             if self.around.tracker.is_empty() {
                 self.around.status.published_until(polled_at);
@@ -136,6 +156,10 @@ impl<'s> Reader<'s> {
             return Ok(Found::Nothing);
         }
         self.groups.advance(end);
+        if is_last {
+            // The suspects that have not come by are not this relay's any more.
+            self.around.caution.lock().forget();
+        }
         if window.rows > 0 {
             metrics::window_read(window.rows);
         }
@@ -152,7 +176,11 @@ impl<'s> Reader<'s> {
     /// Sends all rows of the window; answers `false` when it was stopped before its end.
     async fn read_window(&mut self, window: &mut Window) -> Result<bool, SessionError> {
         loop {
-            match self.send_rows(window).await? {
+            let has_suspects = self.around.caution.lock().has_suspects();
+            let streamed =
+                if has_suspects { self.send_page(window).await? } else { self.send_rows(window).await? };
+            match streamed {
+                Streamed::Page => {}
                 Streamed::All => {
                     let progress = window.progress(Position::at(Arc::clone(&window.end)));
                     self.seal(window, progress).await;
@@ -180,15 +208,12 @@ impl<'s> Reader<'s> {
     }
 
     async fn send_rows(&mut self, window: &mut Window) -> Result<Streamed, SessionError> {
-        let Self { around, connection, writer, flush, .. } = self;
+        let Self { around, connection, parking, writer, flush, .. } = self;
         let (events_max, bytes_max) = (around.settings.batch_events_max, around.settings.batch_bytes_max());
-        let mut rows = stream_window(connection, &window.bounds(), window.last_id);
+        let read = if parking.keys() > 0 { WindowRead::Whole } else { WindowRead::Sent };
+        let mut rows = stream_window(connection, &window.bounds(), window.last_id, read);
         loop {
-            let row = match tokio::time::timeout(ROW_PATIENCE, rows.next()).await {
-                Ok(Some(row)) => row.map_err(SessionError::Database)?,
-                Ok(None) => return Ok(Streamed::All),
-                Err(_) => return Err(SessionError::Silent("the rows of a window")),
-            };
+            let Some(row) = next_row(&mut rows).await? else { return Ok(Streamed::All) };
             if let Some(log_end) = window.unflushed.take() {
                 flush.wait_for(&log_end).await?;
             }
@@ -204,17 +229,22 @@ impl<'s> Reader<'s> {
                 match opened.await {
                     None => return Ok(Streamed::Stopped),
                     Some(Err(_)) => return Ok(Streamed::Stalled),
-                    Some(Ok(number)) => window.batch = Some(OpenBatch { number, events: 0, bytes: 0 }),
+                    Some(Ok(number)) => window.batch = Some(OpenBatch::new(number)),
                 }
                 kill_point("relay.before_publish");
             }
             let Some(batch) = &mut window.batch else { continue };
-            send(around.producer, writer, &event, batch.number).await?;
+            if parking.blocks(event.topic, event.partition_key) {
+                let event = WholeEvent::from_row(&row).map_err(SessionError::Database)?;
+                batch.contents.parked.push(ParkedEvent { event, refused: None });
+            } else {
+                send(around, writer, &event, batch.number).await?;
+            }
             window.last_id = event.id;
             window.rows += 1;
-            batch.events += 1;
-            batch.bytes += event.bytes();
-            if batch.events >= events_max || batch.bytes >= bytes_max {
+            batch.contents.events += 1;
+            batch.contents.bytes += event.bytes();
+            if batch.contents.events >= events_max || batch.contents.bytes >= bytes_max {
                 let progress = window.progress(window.inside());
                 window.seal(around.tracker, progress);
             }
@@ -224,8 +254,7 @@ impl<'s> Reader<'s> {
     /// Ends the batch that is open, or an empty one, with this progress.
     async fn seal(&self, window: &mut Window, progress: Progress) {
         if window.batch.is_none() {
-            window.batch =
-                Some(OpenBatch { number: self.around.tracker.open(0, 0).await, events: 0, bytes: 0 });
+            window.batch = Some(OpenBatch::new(self.around.tracker.open(0, 0).await));
         }
         window.seal(self.around.tracker, progress);
     }
@@ -246,6 +275,12 @@ impl<'s> Reader<'s> {
                 stop.run_until_cancelled(rest).await;
             }
         }
+    }
+}
+
+impl OpenBatch {
+    fn new(number: usize) -> Self {
+        Self { number, contents: Contents::default() }
     }
 }
 
@@ -272,7 +307,7 @@ impl Window {
 
     fn seal(&mut self, tracker: &Tracker, progress: Progress) {
         if let Some(batch) = self.batch.take() {
-            tracker.seal(batch.number, batch.events, batch.bytes, progress);
+            tracker.seal(batch.number, batch.contents, progress);
         }
     }
 }
@@ -284,20 +319,36 @@ async fn poll(connection: &mut PgConnection, from: &Snapshot) -> Result<NextEnd,
     }
 }
 
+type Rows<'c> = BoxStream<'c, Result<PgRow, sqlx::Error>>;
+
+async fn next_row(rows: &mut Rows<'_>) -> Result<Option<PgRow>, SessionError> {
+    match tokio::time::timeout(ROW_PATIENCE, rows.next()).await {
+        Ok(row) => row.transpose().map_err(SessionError::Database),
+        Err(_) => Err(SessionError::Silent("the rows of a window")),
+    }
+}
+
 async fn send(
-    producer: &Producer<TrackerSink>,
+    around: &Surroundings<'_>,
     writer: &mut RecordWriter,
     event: &StoredEvent<'_>,
     batch: usize,
 ) -> Result<(), SessionError> {
+    let (id, event_id) = (event.id, event.event_id);
     loop {
-        let sent = writer
-            .write(event, |record| producer.try_send(record, batch))
-            .map_err(|error| SessionError::Headers { id: event.id, error })?;
+        let sent =
+            writer.write(event, |record| around.producer.try_send(record, batch)).map_err(|error| {
+                around.caution.lock().suspect(event_id, false);
+                SessionError::Headers { id, error }
+            })?;
         match sent {
             Ok(()) => return Ok(()),
             Err(SendError::QueueFull) => tokio::time::sleep(QUEUE_PAUSE).await,
-            Err(error) => return Err(SessionError::Send { id: event.id, error }),
+            Err(error) => {
+                // Of one record, so nothing is said about the size of requests.
+                around.caution.lock().suspect(event_id, false);
+                return Err(SessionError::Send { id, error });
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use kafka_client::OutgoingRecord;
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
-use crate::headers::{UnreadableHeaders, decode_into};
+use crate::headers::{EVENT_ID, UnreadableHeaders, decode_into};
 use crate::store::window::{History, StoredEvent};
 
 /// Turns events into records, reusing its buffers.
@@ -45,7 +45,7 @@ impl RecordWriter {
         write_time(time, event.occurred_at);
         let standard: [(&str, &[u8]); 8] = [
             ("ce_specversion", b"1.0"),
-            ("ce_id", encode_id(event.event_id, event_id)),
+            (EVENT_ID, encode_id(event.event_id, event_id)),
             ("ce_type", event.event_type.as_bytes()),
             ("ce_source", source.as_bytes()),
             ("ce_time", time.as_bytes()),
@@ -74,7 +74,8 @@ impl RecordWriter {
     }
 }
 
-fn source_of(history: History) -> String {
+/// `ce_source`: the outbox and the history in which an event's id was handed out.
+pub(crate) fn source_of(history: History) -> String {
     format!("urn:outbox:{}:{}", history.system_identifier.cast_unsigned(), history.timeline)
 }
 

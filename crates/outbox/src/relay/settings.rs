@@ -29,13 +29,16 @@ pub struct RelaySettings {
     pub idle_pause_max: Duration,
     /// Shortest time between two writes of a position.
     pub position_interval: Duration,
+    /// Most keys that may be blocked by a record that the broker refuses. Beyond it the fault is hardly in the records:
+    /// the relay waits instead of parking more. 0 parks nothing.
+    pub parked_keys_max: usize,
     /// Longest wait for acknowledgements on shutdown.
     pub shutdown_grace: Duration,
 }
 
 impl RelaySettings {
     /// Defaults: 5 s lease, batches of 1,000, at most 32,000 events and 32 MiB in flight, pauses of 1 to 50 ms, a
-    /// position every 10 ms, 5 s for shutdown.
+    /// position every 10 ms, 10,000 parked keys, 5 s for shutdown.
     #[must_use]
     pub fn new(owner: impl Into<String>, producer: ProducerSettings) -> Self {
         Self {
@@ -48,6 +51,7 @@ impl RelaySettings {
             busy_pause: Duration::from_millis(1),
             idle_pause_max: Duration::from_millis(50),
             position_interval: Duration::from_millis(10),
+            parked_keys_max: 10_000,
             shutdown_grace: Duration::from_secs(5),
         }
     }

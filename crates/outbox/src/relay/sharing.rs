@@ -57,7 +57,7 @@ impl Relay {
                 }
             }
             self.status.connected(0);
-            self.status.set_failure(None);
+            self.status.works();
             let pause = tokio::time::sleep(look_again_after(step, lease));
             if self.stop.run_until_cancelled(pause).await.is_none() {
                 answer(leave_relays(connection, owner)).await?;

@@ -1,9 +1,10 @@
 //! What a relay tells about itself while it runs.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::trouble::Reason;
 use crate::metrics;
 
 /// Live figures of a relay, for readiness and metrics. Share it by `Arc`.
@@ -18,7 +19,17 @@ pub struct RelayStatus {
     published: AtomicU64,
     /// Microseconds after `begun`, plus one; 0 while it is not known.
     published_until: AtomicU64,
-    failure: Mutex<Option<String>>,
+    parked_refused: AtomicUsize,
+    parked_waiting: AtomicUsize,
+    parked_keys: AtomicUsize,
+    failure: Mutex<Option<Failure>>,
+}
+
+/// What stopped the relay last.
+#[derive(Debug)]
+struct Failure {
+    reason: Reason,
+    text: String,
 }
 
 impl Default for RelayStatus {
@@ -32,6 +43,9 @@ impl Default for RelayStatus {
             in_flight: AtomicUsize::new(0),
             published: AtomicU64::new(0),
             published_until: AtomicU64::new(0),
+            parked_refused: AtomicUsize::new(0),
+            parked_waiting: AtomicUsize::new(0),
+            parked_keys: AtomicUsize::new(0),
             failure: Mutex::new(None),
         }
     }
@@ -78,7 +92,13 @@ impl RelayStatus {
     /// What stopped it last, while it has not recovered.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock_failure().as_ref().map(|failure| failure.text.clone())
+    }
+
+    /// Keys of its shards with parked records, which hold up no others.
+    #[must_use]
+    pub fn parked_keys(&self) -> usize {
+        self.parked_keys.load(Ordering::Relaxed)
     }
 
     pub(crate) fn connected(&self, shards: usize) {
@@ -92,16 +112,47 @@ impl RelayStatus {
         self.has_worked.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn disconnected(&self, failure: Option<String>) {
+    pub(crate) fn disconnected(&self) {
         self.is_connected.store(false, Ordering::Relaxed);
         self.shards.store(0, Ordering::Relaxed);
         self.members.store(0, Ordering::Relaxed);
         self.in_flight.store(0, Ordering::Relaxed);
-        self.set_failure(failure);
+        self.set_parked(0, 0);
+        self.set_parked_keys(0);
     }
 
-    pub(crate) fn set_failure(&self, failure: Option<String>) {
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    /// It begins again after a failure. Answers whether that is a change of state: the first failure, or another kind.
+    pub(crate) fn failed(&self, reason: Reason, text: String) -> bool {
+        self.disconnected();
+        let before = self.lock_failure().replace(Failure { reason, text });
+        before.is_none_or(|before| before.reason != reason)
+    }
+
+    /// It gets on. Answers the failure that is over by that.
+    pub(crate) fn works(&self) -> Option<Reason> {
+        let over = self.lock_failure().take().map(|failure| failure.reason);
+        if let Some(reason) = over {
+            tracing::info!(reason = reason.name(), "relay works again");
+        }
+        over
+    }
+
+    fn lock_failure(&self) -> MutexGuard<'_, Option<Failure>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_parked(&self, refused: usize, waiting: usize) {
+        self.parked_refused.store(refused, Ordering::Relaxed);
+        self.parked_waiting.store(waiting, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_parked(&self, refused: usize, waiting: usize) {
+        self.parked_refused.fetch_add(refused, Ordering::Relaxed);
+        self.parked_waiting.fetch_add(waiting, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_parked_keys(&self, keys: usize) {
+        self.parked_keys.store(keys, Ordering::Relaxed);
     }
 
     pub(crate) fn set_members(&self, members: usize) {
@@ -125,5 +176,7 @@ impl RelayStatus {
 
     pub(crate) fn report(&self) {
         metrics::report(self.shards(), self.members(), self.in_flight(), self.lag());
+        let count = |number: &AtomicUsize| number.load(Ordering::Relaxed);
+        metrics::report_parked(count(&self.parked_refused), count(&self.parked_waiting), self.parked_keys());
     }
 }

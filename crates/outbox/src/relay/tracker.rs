@@ -2,16 +2,20 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kafka_client::{DeliveryError, DeliverySink};
+use kafka_client::{DeliveryError, DeliverySink, Refusal, Trouble};
 use tokio::sync::Notify;
+use uuid::Uuid;
 
-use super::prefix::{Advance, InFlightLimits, Prefix, Progress};
+use super::caution::SharedCaution;
+use super::prefix::{Advance, Contents, InFlightLimits, Load, Prefix, Progress};
+use crate::headers::EVENT_ID;
 use crate::metrics;
 
 /// The batches of one producer.
 #[derive(Debug)]
 pub(crate) struct Tracker {
     limits: InFlightLimits,
+    caution: SharedCaution,
     state: Mutex<State>,
     /// For the keeper: the prefix has moved.
     moved: Notify,
@@ -28,9 +32,10 @@ struct State {
 }
 
 impl Tracker {
-    pub(crate) fn new(limits: InFlightLimits) -> Arc<Self> {
+    pub(crate) fn new(limits: InFlightLimits, caution: SharedCaution) -> Arc<Self> {
         Arc::new(Self {
             limits,
+            caution,
             state: Mutex::default(),
             moved: Notify::new(),
             room: Notify::new(),
@@ -64,9 +69,37 @@ impl Tracker {
     }
 
     /// The batch has got all its records.
-    pub(crate) fn seal(&self, batch: usize, events: usize, bytes: usize, progress: Progress) {
-        let moved = self.lock().prefix.seal(batch, events, bytes, progress);
+    pub(crate) fn seal(&self, batch: usize, contents: Contents, progress: Progress) {
+        let moved = self.lock().prefix.seal(batch, contents, progress);
         self.wake(moved);
+    }
+
+    /// So many records of the batch are stored by the broker.
+    pub(crate) fn acknowledged(&self, batch: usize, records: usize) {
+        let moved = self.lock().prefix.acknowledged(batch, records);
+        self.wake(moved);
+    }
+
+    /// Parked events are in the database.
+    pub(crate) fn parked_written(&self, written: Load) {
+        self.lock().prefix.parked_written(written);
+        self.room.notify_one();
+    }
+
+    /// Waits until every parked event of the prefix is in the database.
+    pub(crate) async fn all_parked_written(&self) {
+        loop {
+            let room = self.room.notified();
+            if self.lock().prefix.has_written_parked() {
+                return;
+            }
+            room.await;
+        }
+    }
+
+    /// Whether some records of a failed session were not sent again since.
+    pub(crate) fn has_suspects(&self) -> bool {
+        self.caution.lock().has_suspects()
     }
 
     /// Waits until every batch is acknowledged.
@@ -89,11 +122,16 @@ impl Tracker {
     pub(crate) async fn failed(&self) -> DeliveryError {
         loop {
             let failed = self.failed.notified();
-            if let Some(failure) = self.lock().failure.clone() {
+            if let Some(failure) = self.failure() {
                 return failure;
             }
             failed.await;
         }
+    }
+
+    /// A record that could not be delivered.
+    pub(crate) fn failure(&self) -> Option<DeliveryError> {
+        self.lock().failure.clone()
     }
 
     /// Takes what was published since the last call, and tells how many events are in flight.
@@ -105,6 +143,27 @@ impl Tracker {
     /// Whether nothing is sent and not yet acknowledged, nor acknowledged and not yet taken.
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().prefix.is_empty()
+    }
+
+    fn suspect(&self, error: &DeliveryError) {
+        let event_id = error
+            .record()
+            .and_then(|record| record.header(EVENT_ID))
+            .and_then(|value| Uuid::try_parse_ascii(value).ok());
+        if let Some(event_id) = event_id {
+            let was_too_large = matches!(error, DeliveryError::Refused { refusal: Refusal::TooLarge, .. });
+            self.caution.lock().suspect(event_id, was_too_large);
+        }
+    }
+
+    /// Keeps the first failure; what a record says is worth more than that the producer has ended over it.
+    fn fail(&self, error: DeliveryError) {
+        let mut state = self.lock();
+        if state.failure.as_ref().is_none_or(|known| known.record().is_none() && error.record().is_some()) {
+            state.failure = Some(error);
+        }
+        drop(state);
+        self.failed.notify_one();
     }
 
     fn wake(&self, moved: bool) {
@@ -126,17 +185,18 @@ pub(crate) struct TrackerSink(pub(crate) Arc<Tracker>);
 impl DeliverySink for TrackerSink {
     fn delivered(&self, batch: usize, outcome: Result<(), DeliveryError>) {
         match outcome {
-            Ok(()) => {
-                let moved = self.0.lock().prefix.acknowledged(batch);
-                self.0.wake(moved);
-            }
+            Ok(()) => self.0.acknowledged(batch, 1),
             // The relay itself has thrown the producer away.
             Err(DeliveryError::Dropped) => {}
             Err(error) => {
                 metrics::delivery_failed(error.class());
-                self.0.lock().failure.get_or_insert(error);
-                self.0.failed.notify_one();
+                self.0.suspect(&error);
+                self.0.fail(error);
             }
         }
+    }
+
+    fn troubled(&self, trouble: Trouble) {
+        metrics::troubled(trouble.name());
     }
 }

@@ -73,44 +73,93 @@ pub(crate) struct WindowBounds {
     pub(crate) shards: Vec<i16>,
 }
 
+/// What is published of an event, in the order of [`StoredEvent::from_row`].
+macro_rules! sent_columns {
+    () => {
+        "id, event_id, system_identifier, timeline, event_type, topic, partition_key, payload, headers, traceparent,
+         occurred_at"
+    };
+}
+
+/// All of an event, by name for [`WholeEvent`]; what is published comes first.
+macro_rules! whole_columns {
+    () => {
+        concat!(sent_columns!(), ", shard, aggregate_type, aggregate_id, aggregate_version")
+    };
+}
+pub(crate) use {sent_columns, whole_columns};
+
 /// Two ranges of the one index: transactions that began after the first snapshot, and those that ran in it. Neither
 /// is bounded by the oldest running transaction, so that one left open for hours costs nothing.
-const WINDOW_ROWS: &str = "
-    select id, event_id, system_identifier, timeline, event_type, topic, partition_key, payload, headers, traceparent,
-           occurred_at
-      from (select id, event_id, system_identifier, timeline, event_type, topic, partition_key, payload, headers,
-                   traceparent, occurred_at
-              from outbox.event
-             where txid >= $1::text::xid8 and txid < $2::text::xid8
-               and shard = any($5::smallint[]) and id > $6
-               and pg_visible_in_snapshot(txid, (select $4::text::pg_snapshot))
-            union all
-            select id, event_id, system_identifier, timeline, event_type, topic, partition_key, payload, headers,
-                   traceparent, occurred_at
-              from outbox.event
-             where txid = any($3::text[]::xid8[])
-               and shard = any($5::smallint[]) and id > $6
-               and pg_visible_in_snapshot(txid, (select $4::text::pg_snapshot))) as in_window
-     order by id";
+macro_rules! window_rows {
+    ($columns:expr, $end:literal) => {
+        concat!(
+            "select ",
+            $columns,
+            "
+               from (select ",
+            $columns,
+            "
+                       from outbox.event
+                      where txid >= $1::text::xid8 and txid < $2::text::xid8
+                        and shard = any($5::smallint[]) and id > $6
+                        and pg_visible_in_snapshot(txid, (select $4::text::pg_snapshot))
+                     union all
+                     select ",
+            $columns,
+            "
+                       from outbox.event
+                      where txid = any($3::text[]::xid8[])
+                        and shard = any($5::smallint[]) and id > $6
+                        and pg_visible_in_snapshot(txid, (select $4::text::pg_snapshot))) as in_window
+              order by id",
+            $end
+        )
+    };
+}
+
+/// Which rows and columns of a window are read. More than what is published is read only when rows may be parked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WindowRead {
+    /// What is published of every row.
+    Sent,
+    /// All columns of every row.
+    Whole,
+    /// All columns of the first rows, this many at most.
+    Page(i64),
+}
+
+const SENT_ROWS: &str = window_rows!(sent_columns!(), "");
+const WHOLE_ROWS: &str = window_rows!(whole_columns!(), "");
+const WHOLE_PAGE: &str = window_rows!(whole_columns!(), " limit $7");
 
 /// The rows of a window behind `after_id`, in order; the server sends as fast as they are taken.
 pub(crate) fn stream_window<'c>(
     connection: &'c mut PgConnection,
     bounds: &WindowBounds,
     after_id: i64,
+    read: WindowRead,
 ) -> BoxStream<'c, Result<PgRow, sqlx::Error>> {
-    sqlx::query(WINDOW_ROWS)
+    let (statement, limit) = match read {
+        WindowRead::Sent => (SENT_ROWS, None),
+        WindowRead::Whole => (WHOLE_ROWS, None),
+        WindowRead::Page(limit) => (WHOLE_PAGE, Some(limit)),
+    };
+    let query = sqlx::query(statement)
         .bind(bounds.first_txid.clone())
         .bind(bounds.end_txid.clone())
         .bind(bounds.running.clone())
         .bind(bounds.end.clone())
         .bind(bounds.shards.clone())
-        .bind(after_id)
-        .fetch(connection)
+        .bind(after_id);
+    match limit {
+        Some(limit) => query.bind(limit).fetch(connection),
+        None => query.fetch(connection),
+    }
 }
 
 /// A server and its timeline: within one, an id is handed out once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
 pub(crate) struct History {
     pub(crate) system_identifier: i64,
     pub(crate) timeline: i32,
@@ -152,6 +201,44 @@ impl<'r> StoredEvent<'r> {
     /// Bytes that the event brings into the producer's queue.
     pub(crate) fn bytes(&self) -> usize {
         self.payload.map_or(0, <[u8]>::len) + self.headers.map_or(0, <[u8]>::len) + self.partition_key.len()
+    }
+}
+
+/// All of an event, to be kept while its row is long gone.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub(crate) struct WholeEvent {
+    pub(crate) shard: i16,
+    pub(crate) id: i64,
+    pub(crate) event_id: Uuid,
+    #[sqlx(flatten)]
+    pub(crate) history: History,
+    pub(crate) event_type: String,
+    pub(crate) aggregate_type: String,
+    pub(crate) aggregate_id: String,
+    pub(crate) aggregate_version: Option<i64>,
+    pub(crate) topic: String,
+    pub(crate) partition_key: String,
+    pub(crate) payload: Option<Vec<u8>>,
+    pub(crate) headers: Option<Vec<u8>>,
+    pub(crate) traceparent: Option<String>,
+    pub(crate) occurred_at: DateTime<Utc>,
+}
+
+impl WholeEvent {
+    /// What is published of it.
+    pub(crate) fn stored(&self) -> StoredEvent<'_> {
+        StoredEvent {
+            id: self.id,
+            event_id: self.event_id,
+            history: self.history,
+            event_type: &self.event_type,
+            topic: &self.topic,
+            partition_key: &self.partition_key,
+            payload: self.payload.as_deref(),
+            headers: self.headers.as_deref(),
+            traceparent: self.traceparent.as_deref(),
+            occurred_at: self.occurred_at,
+        }
     }
 }
 

@@ -53,12 +53,25 @@ impl Fixture {
         let database = TestDatabase::create(&[outbox::migrations()]).await?;
         let topics = TestTopics::new()?;
         let topic = topics.name("events");
-        let new = NewTopic::new(&topic, PARTITIONS, TopicReplication::Fixed(1));
-        let admin: AdminClient<DefaultClientContext> = client(topics.brokers()).create()?;
+        let fixture = Self { database, topics, topic };
+        fixture.create_topic().await?;
+        Ok(fixture)
+    }
+
+    /// As [`Self::new`], with a topic that takes records of up to about 2,000 bytes only.
+    pub(crate) async fn with_small_records() -> Result<Self> {
+        let fixture = Self::new().await?;
+        fixture.set_topic_config("max.message.bytes", "2000").await?;
+        Ok(fixture)
+    }
+
+    pub(crate) async fn create_topic(&self) -> Result<()> {
+        let new = NewTopic::new(&self.topic, PARTITIONS, TopicReplication::Fixed(1));
+        let admin: AdminClient<DefaultClientContext> = client(self.brokers()).create()?;
         for result in admin.create_topics([&new], &AdminOptions::new()).await? {
             result.map_err(|(topic, code)| anyhow::anyhow!("topic {topic}: {code}"))?;
         }
-        Ok(Self { database, topics, topic })
+        Ok(())
     }
 
     pub(crate) fn brokers(&self) -> &str {
@@ -101,6 +114,12 @@ impl Fixture {
             traceparent: None,
             occurred_at: chrono::DateTime::UNIX_EPOCH,
         }
+    }
+
+    /// An event that [`Self::with_small_records`]' topic refuses.
+    pub(crate) fn large_event(&self, key: &str, payload: &str) -> NewEvent {
+        let headers = vec![("fill".to_owned(), vec![b'x'; 5_000])];
+        NewEvent { headers, ..self.event(key, payload) }
     }
 
     /// `count` events with keys `0..keys` and their number as payload.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::super::prefix::{InFlightLimits, Prefix, Progress};
+use super::super::prefix::{Contents, InFlightLimits, Prefix, Progress};
 use super::super::window::{Groups, Partial, Position, Snapshot};
 use super::broker::{Broker, PARTITIONS, partition_of};
 use super::met::Met;
@@ -156,7 +156,8 @@ impl Session {
                 self.take_past_gap(number);
             }
         }
-        self.prefix.seal(number, events, events, progress);
+        let contents = Contents { events, bytes: events, parked: Vec::new() };
+        self.prefix.seal(number, contents, progress);
     }
 
     /// Hears of one record, whichever comes.
@@ -166,7 +167,7 @@ impl Session {
             return;
         }
         let batch = waiting.swap_remove(choice % waiting.len());
-        self.prefix.acknowledged(batch);
+        self.prefix.acknowledged(batch, 1);
         self.take_past_gap(batch);
     }
 

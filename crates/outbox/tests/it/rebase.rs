@@ -113,6 +113,8 @@ async fn a_transaction_that_ran_during_the_rebase_is_published() -> Result<()> {
     let mut writer = fixture.database.connect().await?;
     let mut tx = writer.begin().await?;
     sqlx::query("create table early (id bigint)").execute(&mut *tx).await?;
+    // One that began later has ended, so it does not suffice that the first one's id is high.
+    sqlx::query("create table late (id bigint)").execute(&mut connection).await?;
     rebase(&mut connection, RebaseMode::Apply).await?;
     outbox::append(&mut tx, &fixture.events(1, 1), &AppendLimits::default()).await?;
     tx.commit().await?;

@@ -1,5 +1,7 @@
 //! Appends events in the caller's transaction.
 
+use std::collections::BTreeSet;
+
 use sqlx::PgConnection;
 use thiserror::Error;
 use uuid::Uuid;
@@ -8,7 +10,7 @@ use crate::SHARDS;
 use crate::event::{AppendLimits, BadEvent, NewEvent};
 use crate::headers;
 use crate::metrics;
-use crate::store::append::{EventColumns, insert_events};
+use crate::store::append::{EventColumns, insert_events, lock_keys};
 
 /// Events that were not appended.
 #[derive(Debug, Error)]
@@ -22,6 +24,12 @@ pub enum AppendError {
         #[source]
         reason: BadEvent,
     },
+    /// More keys than one transaction may lock; nothing was sent to the database.
+    #[error("{keys} keys are to be serialised, {SERIALIZED_KEYS_MAX} are allowed")]
+    TooManyKeys {
+        /// How many.
+        keys: usize,
+    },
     /// The database failed; the transaction is lost.
     #[error("events cannot be appended")]
     Database(#[source] sqlx::Error),
@@ -31,7 +39,7 @@ pub enum AppendError {
 /// commits.
 ///
 /// Events of one key keep the commit order of their writers when those hold a common lock (a row of the aggregate) from
-/// before this call until the commit. An empty slice is fine.
+/// before this call until the commit; without such a lock, use [`append_serialized`]. An empty slice is fine.
 ///
 /// # Errors
 /// The first bad event, before anything is written; or the database's failure.
@@ -43,6 +51,45 @@ pub async fn append(
     if events.is_empty() {
         return Ok(());
     }
+    let columns = columns_of(events, limits)?;
+    insert(tx, columns, events.len()).await
+}
+
+/// Most keys of one [`append_serialized`]: each takes a place in the server's lock table, which all sessions share.
+pub const SERIALIZED_KEYS_MAX: usize = 1_000;
+
+/// As [`append`], for writers that have no row to lock: it first serialises on the keys (topic and partition key) of the
+/// events, so that each key keeps the commit order of all writers that append to it by this function.
+///
+/// A lock is held for each key from before the events get their ids until the transaction ends; another writer of the
+/// key waits meanwhile, for as long as its `lock_timeout` and `statement_timeout` allow. So call it as late as can be, but
+/// before reading whatever the events of a key tell of: what is read behind this call is what the writer before left.
+///
+/// The locks are taken in one order, so calls never wait for each other in a circle. That holds for the whole transaction if
+/// it calls this once, with all its events, and takes no lock afterwards that another writer holds when it calls this.
+/// Writers that break the rule get a deadlock error from the database; nothing is published out of order.
+///
+/// # Errors
+/// As [`append`]; or more than [`SERIALIZED_KEYS_MAX`] keys, before anything is sent to the database.
+pub async fn append_serialized(
+    tx: &mut PgConnection,
+    events: &[NewEvent],
+    limits: &AppendLimits,
+) -> Result<(), AppendError> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let columns = columns_of(events, limits)?;
+    let locks: BTreeSet<i32> =
+        events.iter().map(|event| key_lock(&event.topic, &event.partition_key)).collect();
+    if locks.len() > SERIALIZED_KEYS_MAX {
+        return Err(AppendError::TooManyKeys { keys: locks.len() });
+    }
+    lock_keys(tx, locks.into_iter().collect()).await.map_err(AppendError::Database)?;
+    insert(tx, columns, events.len()).await
+}
+
+fn columns_of<'e>(events: &'e [NewEvent], limits: &AppendLimits) -> Result<EventColumns<'e>, AppendError> {
     let mut columns = EventColumns::with_capacity(events.len());
     for event in events {
         let refused = |reason| AppendError::Refused { event_id: event.event_id, reason };
@@ -52,8 +99,12 @@ pub async fn append(
         })?;
         columns.push(event, shard_of(&event.partition_key), encoded);
     }
+    Ok(columns)
+}
+
+async fn insert(tx: &mut PgConnection, columns: EventColumns<'_>, events: usize) -> Result<(), AppendError> {
     insert_events(tx, columns).await.map_err(AppendError::Database)?;
-    metrics::appended(events.len());
+    metrics::appended(events);
     Ok(())
 }
 
@@ -63,11 +114,21 @@ const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
 
 /// The shard of a key. Stable for ever: stored rows were placed by it.
 pub(crate) fn shard_of(partition_key: &str) -> i16 {
-    let hash = partition_key
-        .bytes()
-        .fold(FNV_OFFSET_BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME));
+    i16::try_from(hash(partition_key.bytes()) % u64::from(SHARDS)).expect("a remainder of 16 fits")
+}
+
+/// The lock of a key. The same in every process that writes to the database. Two keys may share one: they then wait for
+/// each other, and nothing else happens.
+fn key_lock(topic: &str, partition_key: &str) -> i32 {
+    // Topic names have no NUL, so that no two pairs are one text.
+    let hash = hash(topic.bytes().chain([0]).chain(partition_key.bytes()));
+    u32::try_from(hash & u64::from(u32::MAX)).expect("32 bits fit").cast_signed()
+}
+
+fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
+    let hash = bytes.fold(FNV_OFFSET_BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME));
     // The low bits of FNV depend on the low bits of the bytes only: fold the high half in.
-    i16::try_from((hash ^ (hash >> 32)) % u64::from(SHARDS)).expect("a remainder of 16 fits")
+    hash ^ (hash >> 32)
 }
 
 #[cfg(test)]
@@ -78,6 +139,13 @@ mod tests {
     fn the_shard_of_a_key_never_changes() {
         let keys = ["1", "2", "3", "85123A", "상품", ""];
         assert_eq!(keys.map(shard_of), [0, 9, 14, 4, 2, 1]);
+    }
+
+    #[test]
+    fn the_lock_of_a_key_is_the_same_in_every_version_and_tells_topics_apart() {
+        let locks = [("orders", "1"), ("orders", "2"), ("order", "s1"), ("상품", "상품")]
+            .map(|(topic, key)| key_lock(topic, key));
+        assert_eq!(locks, [1_859_259_691, 1_859_260_134, 1_472_635_998, -149_594_750]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub mod relay;
 mod store;
 pub mod ticker;
 
-pub use append::{AppendError, append};
+pub use append::{AppendError, SERIALIZED_KEYS_MAX, append, append_serialized};
 pub use backlog::{Backlog, backlog};
 pub use event::{AppendLimits, BadEvent, NewEvent};
 pub use nudge::Nudge;

@@ -75,6 +75,20 @@ const INSERT: &str = "
      cross join history h
      order by e.place";
 
+/// Class of the advisory locks of keys (`outb` in ASCII): the two-part locks of others cannot meet them, and one-part locks
+/// are apart anyway.
+const KEY_LOCK_CLASS: i32 = 0x6f75_7462;
+
+/// Takes the locks of keys, in the order of the array.
+pub(crate) async fn lock_keys(tx: &mut PgConnection, locks: Vec<i32>) -> Result<(), sqlx::Error> {
+    sqlx::query("select pg_advisory_xact_lock($1, lock) from unnest($2::int[]) as key (lock)")
+        .bind(KEY_LOCK_CLASS)
+        .bind(locks)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
 pub(crate) async fn insert_events(
     tx: &mut PgConnection,
     columns: EventColumns<'_>,

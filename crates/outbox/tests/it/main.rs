@@ -14,6 +14,7 @@ mod parking;
 mod proxy;
 mod rebase;
 mod restart;
+mod serialized;
 mod sharing;
 mod stalls;
 mod ticks;

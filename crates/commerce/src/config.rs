@@ -10,7 +10,7 @@ use commerce_streamer::SweeperSettings;
 use inbox::dead_letter::{PublisherSettings, RedriveSettings};
 use inbox::{ConsumerSettings, FloodLimits};
 use kafka_client::{ClientSettings, ProducerSettings};
-use outbox::{AppendLimits, RelaySettings, TickerSettings};
+use outbox::{AppendLimits, RelaySettings, RetentionSettings, TickerSettings};
 use product_cache::CacheSettings;
 use runtime::database::DatabaseSettings;
 use runtime::management::ManagementSettings;
@@ -77,6 +77,15 @@ pub(crate) struct OutboxSettings {
     record_bytes_max: usize,
     #[serde(with = "humantime_serde")]
     tick_interval: Duration,
+    #[serde(with = "humantime_serde")]
+    retention_interval: Duration,
+    #[serde(with = "humantime_serde")]
+    retention_keep: Duration,
+    #[serde(with = "humantime_serde")]
+    retention_lock_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    backlog_age_max: Duration,
+    backlog_rows_max: u64,
 }
 
 /// `[relay]`.
@@ -234,6 +243,17 @@ impl Config {
     /// Limits of the outbox.
     pub(crate) fn append_limits(&self) -> AppendLimits {
         AppendLimits { record_bytes_max: self.outbox.record_bytes_max }
+    }
+
+    /// How long published events are kept, and how many may wait.
+    pub(crate) fn retention(&self) -> RetentionSettings {
+        RetentionSettings {
+            interval: self.outbox.retention_interval,
+            keep: self.outbox.retention_keep,
+            lock_timeout: self.outbox.retention_lock_timeout,
+            age_max: self.outbox.backlog_age_max,
+            rows_max: self.outbox.backlog_rows_max,
+        }
     }
 
     /// How ticks are taken.

@@ -11,9 +11,11 @@ mod event;
 pub mod headers;
 pub mod metrics;
 mod nudge;
+pub mod overview;
 pub mod parked;
 mod rebase;
 pub mod relay;
+pub mod retention;
 mod store;
 pub mod ticker;
 
@@ -21,8 +23,10 @@ pub use append::{AppendError, SERIALIZED_KEYS_MAX, append, append_serialized};
 pub use backlog::{Backlog, backlog};
 pub use event::{AppendLimits, BadEvent, NewEvent};
 pub use nudge::Nudge;
+pub use overview::Overview;
 pub use rebase::{Rebase, RebaseError, RebaseMode, rebase};
 pub use relay::{RelayError, RelaySettings, RelayStatus};
+pub use retention::{RetentionSettings, RetentionStatus};
 pub use ticker::TickerSettings;
 
 /// The schema `outbox`; its migrations are recorded inside it, apart from those of the service.
@@ -36,3 +40,6 @@ pub fn migrations() -> sqlx::migrate::Migrator {
 
 /// Shards of the outbox: units of ownership.
 pub const SHARDS: u16 = 16;
+
+/// Segments of the outbox, one for each hour in turn: units of retention.
+pub const SEGMENTS: i16 = 4;

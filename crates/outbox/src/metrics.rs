@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
+use crate::overview::Behind;
+
 /// Events appended by this process, committed or not.
 pub const APPENDED: &str = "commerce_outbox_appended_total";
 /// Events acknowledged by the broker, in the contiguous prefix.
@@ -42,6 +44,22 @@ pub const PARKED_EVENTS: &str = "commerce_outbox_parked_events";
 pub const PARKED_KEYS: &str = "commerce_outbox_parked_keys";
 /// Ticks taken by this process.
 pub const TICKS: &str = "commerce_outbox_ticks_total";
+/// Events that are committed and not published, by the stored positions.
+pub const BACKLOG_ROWS: &str = "commerce_outbox_backlog_events";
+/// Age of the oldest of them.
+pub const BACKLOG_AGE: &str = "commerce_outbox_backlog_age_seconds";
+/// Whether a limit of the backlog is exceeded, by `limit`: `age`, `events`.
+pub const BACKLOG_ALARM: &str = "commerce_outbox_backlog_alarm";
+/// Bytes of a segment's rows, index and large values, by `segment`.
+pub const SEGMENT_BYTES: &str = "commerce_outbox_segment_bytes";
+/// Rows of a segment by the server's statistics, by `segment`.
+pub const SEGMENT_ROWS: &str = "commerce_outbox_segment_events";
+/// Segments that should be empty and are not, by `reason`: `unpublished`, `locked`, `untrusted`, `came_round`.
+pub const SEGMENTS_KEPT: &str = "commerce_outbox_segments_kept";
+/// Segments truncated by this process.
+pub const TRUNCATIONS: &str = "commerce_outbox_truncations_total";
+/// Bytes given back by them.
+pub const TRUNCATED_BYTES: &str = "commerce_outbox_truncated_bytes_total";
 
 /// Tells the recorder what each metric means. Repeating it is harmless.
 pub fn describe() {
@@ -64,6 +82,14 @@ pub fn describe() {
     describe_gauge!(PARKED_EVENTS, Unit::Count, "Parked records of the owned shards, by state");
     describe_gauge!(PARKED_KEYS, Unit::Count, "Keys of the owned shards that have parked records");
     describe_counter!(TICKS, Unit::Count, "Ticks taken by this process");
+    describe_gauge!(BACKLOG_ROWS, Unit::Count, "Events that are committed and not published");
+    describe_gauge!(BACKLOG_AGE, Unit::Seconds, "Age of the oldest event that is not published");
+    describe_gauge!(BACKLOG_ALARM, Unit::Count, "Whether a limit of the backlog is exceeded, by limit");
+    describe_gauge!(SEGMENT_BYTES, Unit::Bytes, "Size of a segment");
+    describe_gauge!(SEGMENT_ROWS, Unit::Count, "Rows of a segment, estimated");
+    describe_gauge!(SEGMENTS_KEPT, Unit::Count, "Segments that should be empty and are not, by reason");
+    describe_counter!(TRUNCATIONS, Unit::Count, "Segments truncated by this process");
+    describe_counter!(TRUNCATED_BYTES, Unit::Bytes, "Bytes given back by truncation");
 }
 
 /// How the ownership of a shard changed.
@@ -72,6 +98,28 @@ pub(crate) enum LeaseChange {
     Claimed,
     Released,
     Lost,
+}
+
+/// Why a segment that should be empty is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SegmentTrouble {
+    Unpublished,
+    Locked,
+    Untrusted,
+    CameRound,
+}
+
+impl SegmentTrouble {
+    pub(crate) const ALL: [Self; 4] = [Self::Unpublished, Self::Locked, Self::Untrusted, Self::CameRound];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Unpublished => "unpublished",
+            Self::Locked => "locked",
+            Self::Untrusted => "untrusted",
+            Self::CameRound => "came_round",
+        }
+    }
 }
 
 pub(crate) fn appended(events: usize) {
@@ -144,6 +192,30 @@ pub(crate) fn tick_taken() {
     counter!(TICKS).increment(1);
 }
 
+pub(crate) fn backlog_measured(behind: Behind, is_old: bool, is_long: bool) {
+    gauge!(BACKLOG_ROWS).set(wide(behind.rows.count));
+    gauge!(BACKLOG_AGE).set(behind.oldest_age.unwrap_or_default().as_secs_f64());
+    gauge!(BACKLOG_ALARM, "limit" => "age").set(f64::from(u8::from(is_old)));
+    gauge!(BACKLOG_ALARM, "limit" => "events").set(f64::from(u8::from(is_long)));
+}
+
+pub(crate) fn segment_seen(segment: i16, bytes: i64, rows_estimate: Option<i64>) {
+    let segment = segment.to_string();
+    gauge!(SEGMENT_BYTES, "segment" => segment.clone()).set(wide(bytes.unsigned_abs()));
+    if let Some(rows) = rows_estimate {
+        gauge!(SEGMENT_ROWS, "segment" => segment).set(wide(rows.unsigned_abs()));
+    }
+}
+
+pub(crate) fn segments_in_trouble(trouble: SegmentTrouble, segments: usize) {
+    gauge!(SEGMENTS_KEPT, "reason" => trouble.label()).set(wide(count(segments)));
+}
+
+pub(crate) fn truncated(bytes: i64) {
+    counter!(TRUNCATIONS).increment(1);
+    counter!(TRUNCATED_BYTES).increment(bytes.unsigned_abs());
+}
+
 pub(crate) fn report(shards: usize, members: usize, in_flight: usize, lag: Option<Duration>) {
     gauge!(MEMBERS).set(f64::from(u32::try_from(members).unwrap_or(u32::MAX)));
     gauge!(SHARDS).set(f64::from(u32::try_from(shards).unwrap_or(u32::MAX)));
@@ -155,4 +227,23 @@ pub(crate) fn report(shards: usize, members: usize, in_flight: usize, lag: Optio
 
 fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+/// As a gauge's value: rounded from 2^53 on.
+fn wide(number: u64) -> f64 {
+    let half = |bits: u64| f64::from(u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX));
+    half(number >> u32::BITS).mul_add(4_294_967_296.0, half(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wide;
+
+    #[test]
+    fn a_wide_number_keeps_its_value() {
+        for (number, value) in [(0, 0.0), (1, 1.0), (5_000_000_000, 5e9), (1 << 52, 4_503_599_627_370_496.0)]
+        {
+            assert!((wide(number) - value).abs() < 0.5, "{number}");
+        }
+    }
 }

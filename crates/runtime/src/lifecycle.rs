@@ -29,6 +29,8 @@ pub enum TaskKind {
     CountReader,
     /// Outbox ticks: drops at once.
     Ticker,
+    /// Outbox retention: drops at once; the server takes back a truncation that is half done.
+    Retention,
     /// Outbox relay: waits for acknowledgements, writes the position, gives its shards back.
     Relay,
     /// A consumer: finishes its batches, leaves the group.
@@ -48,6 +50,7 @@ impl fmt::Display for TaskKind {
             Self::CardReader => "card-reader",
             Self::CountReader => "count-reader",
             Self::Ticker => "ticker",
+            Self::Retention => "retention",
             Self::Relay => "relay",
             Self::Consumer => "consumer",
             Self::DeadLetterPublisher => "dead-letter-publisher",

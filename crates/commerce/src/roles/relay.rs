@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use outbox::RelayStatus;
+use outbox::{RelayStatus, RetentionStatus};
 use runtime::management::Health;
 use runtime::{TaskKind, database};
 
@@ -31,6 +31,21 @@ impl Health for RelayHealth {
     }
 }
 
+/// A backlog within its limits.
+struct BacklogHealth {
+    status: Arc<RetentionStatus>,
+}
+
+impl Health for BacklogHealth {
+    fn name(&self) -> &'static str {
+        "backlog"
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.status.alarm().map_or(Ok(()), Err)
+    }
+}
+
 pub(super) fn start(process: &mut Process<'_>) -> anyhow::Result<()> {
     let config = process.config;
     let settings = config.relay(Role::Relay.name());
@@ -43,5 +58,18 @@ pub(super) fn start(process: &mut Process<'_>) -> anyhow::Result<()> {
         outbox::relay::run(settings, options, nudge, process.lifecycle.shutdown(), Arc::clone(&status));
     process.lifecycle.spawn(TaskKind::Relay, relay);
     process.health.push(Arc::new(RelayHealth { status, lag_max: config.relay.lag_max }));
+    spawn_retention(process)?;
     process.spawn_ticker(Role::Relay)
+}
+
+fn spawn_retention(process: &mut Process<'_>) -> anyhow::Result<()> {
+    let settings = process.config.retention();
+    settings.check()?;
+    let status = Arc::new(RetentionStatus::default());
+    let options = database::connect_options(&process.config.database.url, Role::Relay.name())?;
+    let retention =
+        outbox::retention::run(settings, options, process.lifecycle.shutdown(), Arc::clone(&status));
+    process.lifecycle.spawn(TaskKind::Retention, retention);
+    process.health.push(Arc::new(BacklogHealth { status }));
+    Ok(())
 }

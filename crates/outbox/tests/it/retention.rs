@@ -304,8 +304,15 @@ async fn a_process_that_freezes_with_the_lock_in_hand_is_ended_by_the_server() -
         let before = rows(&mut connection).await?;
         // Waits for as long as the frozen process has the lock.
         fill(&fixture, &mut connection, segment, 1).await?;
-        assert!(truncation.await.is_err(), "it wakes up without its connection");
-        assert_eq!(rows(&mut connection).await?, before + 1, "and has taken nothing away");
+        // Its commit may have been on its way when it was seen; then it did not freeze with the lock.
+        if truncation.await.is_ok() {
+            continue;
+        }
+        assert_eq!(
+            rows(&mut connection).await?,
+            before + 1,
+            "it woke up without its connection and took nothing away"
+        );
         return fixture.remove().await;
     }
 }

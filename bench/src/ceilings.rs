@@ -16,6 +16,9 @@ use crate::backlog::{payload, product};
 /// Longest wait for the last acknowledgement or record.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Between two questions for a leader.
+const LEADER_PAUSE: Duration = Duration::from_millis(50);
+
 struct Acks;
 
 impl ClientContext for Acks {}
@@ -129,11 +132,36 @@ impl Ends {
     pub(crate) fn total(&self) -> Result<u64> {
         let mut total = 0;
         for partition in 0..self.partitions {
-            let (low, high) = self.client.fetch_watermarks(&self.topic, partition, PATIENCE)?;
+            let (low, high) = watermarks(&self.client, &self.topic, partition)?;
             total += u64::try_from(high - low)?;
         }
         Ok(total)
     }
+}
+
+/// Log start and end; of a topic that was just created, as soon as it has leaders.
+pub(crate) fn watermarks(client: &BaseConsumer, topic: &str, partition: i32) -> Result<(i64, i64)> {
+    let begun = Instant::now();
+    loop {
+        match client.fetch_watermarks(topic, partition, PATIENCE) {
+            Err(error) if has_no_leader(&error) && begun.elapsed() < PATIENCE => {
+                std::thread::sleep(LEADER_PAUSE);
+            }
+            answer => return Ok(answer?),
+        }
+    }
+}
+
+fn has_no_leader(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownPartition
+        )
+    )
 }
 
 /// Events per second.

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::backlog::view;
+use crate::ceilings::watermarks;
 use crate::drain::{PARTITIONS, TOPIC};
 use crate::figures::Figures;
 use crate::pipeline::{Pipeline, Role};
@@ -28,8 +29,6 @@ use crate::pipeline::{Pipeline, Role};
 const WRITERS: u32 = 8;
 /// Time at the rate before anything is measured.
 const WARM_UP: Duration = Duration::from_secs(3);
-/// Longest wait for the last records.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 type Moments = HashMap<Uuid, Instant>;
 
@@ -122,7 +121,7 @@ fn watch(pipeline: &Pipeline, is_over: Arc<AtomicBool>) -> Result<std::thread::J
         .create()?;
     let mut assignment = TopicPartitionList::new();
     for partition in 0..PARTITIONS {
-        let (_, end) = consumer.fetch_watermarks(&topic, partition, PATIENCE)?;
+        let (_, end) = watermarks(&consumer, &topic, partition)?;
         assignment.add_partition_offset(&topic, partition, Offset::Offset(end))?;
     }
     consumer.assign(&assignment)?;

@@ -4,6 +4,7 @@ mod cli;
 mod dead_letters;
 mod harness;
 mod kill_points;
+mod outbox_status;
 mod parked;
 mod rebase;
 mod shutdown;

@@ -145,7 +145,7 @@ pub(crate) fn watermarks(client: &BaseConsumer, topic: &str, partition: i32) -> 
     loop {
         match client.fetch_watermarks(topic, partition, PATIENCE) {
             Err(error) if has_no_leader(&error) && begun.elapsed() < PATIENCE => {
-                std::thread::sleep(LEADER_PAUSE);
+                std::thread::park_timeout(LEADER_PAUSE);
             }
             answer => return Ok(answer?),
         }

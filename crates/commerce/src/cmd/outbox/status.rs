@@ -152,7 +152,7 @@ impl fmt::Display for Text<'_> {
             write_segment(to, segment)?;
         }
         let ticks = overview.ticks;
-        writeln!(to, "\nticks: {}, the last {} ago", ticks.count, age(ticks.last_age))
+        writeln!(to, "\nticks: {}, age of the last: {}", ticks.count, age(ticks.last_age))
     }
 }
 

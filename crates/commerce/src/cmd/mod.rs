@@ -8,4 +8,5 @@ pub(crate) mod migrate;
 pub(crate) mod offsets;
 pub(crate) mod outbox;
 pub(crate) mod replay;
+pub(crate) mod terminal;
 pub(crate) mod verify;

@@ -3,17 +3,13 @@
 use base64::Engine as _;
 use serde_json::{Value, json};
 
+use crate::cmd::terminal::is_unsafe;
+
 /// Headers whose names contain one of these are shown without their value.
 const SECRET_NAMES: [&str; 7] =
     ["authorization", "cookie", "token", "secret", "password", "api-key", "credential"];
 /// Stands for a secret.
 const MASK: &str = "***";
-
-/// Whether a terminal would obey a character, or a reader would not see it.
-fn is_unsafe(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
 
 /// One line, with what is not safe as `\u{..}`.
 pub(super) fn escape(text: &str) -> String {

@@ -2,22 +2,19 @@
 
 use std::fmt::Write as _;
 
+use crate::cmd::terminal::is_unsafe;
+
 /// The text with everything escaped that a terminal acts upon or that is not seen.
 pub(crate) fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for char in text.chars() {
-        if char.is_control() || is_invisible(char) {
+        if is_unsafe(char) {
             printable.extend(char.escape_unicode());
         } else {
             printable.push(char);
         }
     }
     printable
-}
-
-/// Marks of direction, which make a line read other than it is, and characters without a width.
-fn is_invisible(char: char) -> bool {
-    matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// The bytes as text, or as hexadecimal digits if they are none; and which of both.

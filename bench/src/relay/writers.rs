@@ -28,35 +28,53 @@ const SCHEMA: &str = "
                                  amount numeric(12, 2) not null, placed_at timestamptz not null default now());
     create table bench.line (purchase bigint not null, product bigint not null, quantity integer not null,
                              price numeric(12, 2) not null, primary key (purchase, product));
+    create table bench.event (topic text not null, key text not null, payload bytea not null);
     insert into bench.stock select generate_series(0, 9999), 1000000;
     analyze bench.stock;
 ";
+
+/// What a transaction does besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Nothing,
+    /// The event's payload goes into a table without index, order or history: what one more insert costs at the least.
+    Inserts,
+    Appends,
+}
 
 pub(super) async fn once(clients: usize, figures: &mut Figures) -> Result<()> {
     let pipeline = Pipeline::create().await?;
     sqlx::raw_sql(SCHEMA).execute(&mut pipeline.connect().await?).await?;
     // The first turn of each side warms caches and is not counted.
-    let (mut with, mut without) = (0, 0);
+    let (mut with, mut without, mut inserts) = (0, 0, 0);
     for turn in 0..=TURNS {
-        // A B B A …, so that neither side always follows the other.
-        let sides = if turn % 2 == 0 { [false, true] } else { [true, false] };
-        for appends in sides {
-            let done = write(&pipeline, clients, appends).await?;
+        let mut sides = [Side::Nothing, Side::Inserts, Side::Appends];
+        // Forth and back, so that no side always follows the same other.
+        if turn % 2 == 1 {
+            sides.reverse();
+        }
+        for side in sides {
+            let done = write(&pipeline, clients, side).await?;
             if turn > 0 {
-                *(if appends { &mut with } else { &mut without }) += done;
+                *match side {
+                    Side::Nothing => &mut without,
+                    Side::Inserts => &mut inserts,
+                    Side::Appends => &mut with,
+                } += done;
             }
         }
     }
     let length = TURN * u32::try_from(TURNS)?;
-    let (with, without) = (rate(with, length), rate(without, length));
+    let (with, without, inserts) = (rate(with, length), rate(without, length), rate(inserts, length));
     figures.add("outbox.with_append", "tx/s", with);
     figures.add("outbox.without_append", "tx/s", without);
     figures.add("outbox.append_ratio", "of outbox.without_append", with / without);
+    figures.add("outbox.plain_insert_ratio", "of outbox.without_append", inserts / without);
     pipeline.remove().await
 }
 
 /// Transactions of all clients in one turn.
-async fn write(pipeline: &Pipeline, clients: usize, appends: bool) -> Result<u64> {
+async fn write(pipeline: &Pipeline, clients: usize, side: Side) -> Result<u64> {
     let mut tasks = JoinSet::new();
     let mut connections = Vec::new();
     for _ in 0..clients {
@@ -69,7 +87,7 @@ async fn write(pipeline: &Pipeline, clients: usize, appends: bool) -> Result<u64
             let mut done = 0;
             while Instant::now() < end {
                 let number = u64::try_from(client)? * 1_000_003 + done;
-                purchase(&mut connection, number, appends.then_some(&topic)).await?;
+                purchase(&mut connection, number, side, &topic).await?;
                 done += 1;
             }
             anyhow::Ok(done)
@@ -82,7 +100,7 @@ async fn write(pipeline: &Pipeline, clients: usize, appends: bool) -> Result<u64
     Ok(sum)
 }
 
-async fn purchase(connection: &mut PgConnection, number: u64, topic: Option<&String>) -> Result<()> {
+async fn purchase(connection: &mut PgConnection, number: u64, side: Side, topic: &str) -> Result<()> {
     let first = i64::try_from(number)?.wrapping_mul(7_919) % (PRODUCTS - 1);
     let products = [first, first + 1];
     let mut tx = connection.begin().await?;
@@ -104,8 +122,20 @@ async fn purchase(connection: &mut PgConnection, number: u64, topic: Option<&Str
         .bind(products)
         .execute(&mut *tx)
         .await?;
-    if let Some(topic) = topic {
-        outbox::append(&mut tx, &[view(topic, number)], &AppendLimits::default()).await?;
+    match side {
+        Side::Nothing => {}
+        Side::Inserts => {
+            let event = view(topic, number);
+            sqlx::query("insert into bench.event (topic, key, payload) values ($1, $2, $3)")
+                .bind(event.topic)
+                .bind(event.partition_key)
+                .bind(event.payload)
+                .execute(&mut *tx)
+                .await?;
+        }
+        Side::Appends => {
+            outbox::append(&mut tx, &[view(topic, number)], &AppendLimits::default()).await?;
+        }
     }
     tx.commit().await?;
     Ok(())

@@ -10,7 +10,7 @@ use crate::SHARDS;
 use crate::event::{AppendLimits, BadEvent, NewEvent};
 use crate::headers;
 use crate::metrics;
-use crate::store::append::{EventColumns, insert_events, lock_keys};
+use crate::store::append::{Row, insert_many, insert_one, lock_keys};
 
 /// Events that were not appended.
 #[derive(Debug, Error)]
@@ -48,11 +48,7 @@ pub async fn append(
     events: &[NewEvent],
     limits: &AppendLimits,
 ) -> Result<(), AppendError> {
-    if events.is_empty() {
-        return Ok(());
-    }
-    let columns = columns_of(events, limits)?;
-    insert(tx, columns, events.len()).await
+    insert(tx, &encode(events, limits)?).await
 }
 
 /// Most keys of one [`append_serialized`]: each takes a place in the server's lock table, which all sessions share.
@@ -76,35 +72,39 @@ pub async fn append_serialized(
     events: &[NewEvent],
     limits: &AppendLimits,
 ) -> Result<(), AppendError> {
-    if events.is_empty() {
-        return Ok(());
-    }
-    let columns = columns_of(events, limits)?;
+    let encoded = encode(events, limits)?;
     let locks: BTreeSet<i32> =
         events.iter().map(|event| key_lock(&event.topic, &event.partition_key)).collect();
     if locks.len() > SERIALIZED_KEYS_MAX {
         return Err(AppendError::TooManyKeys { keys: locks.len() });
     }
-    lock_keys(tx, locks.into_iter().collect()).await.map_err(AppendError::Database)?;
-    insert(tx, columns, events.len()).await
+    if !locks.is_empty() {
+        lock_keys(tx, locks.into_iter().collect()).await.map_err(AppendError::Database)?;
+    }
+    insert(tx, &encoded).await
 }
 
-fn columns_of<'e>(events: &'e [NewEvent], limits: &AppendLimits) -> Result<EventColumns<'e>, AppendError> {
-    let mut columns = EventColumns::with_capacity(events.len());
-    for event in events {
+/// Checks the events and encodes their headers; nothing is sent.
+fn encode<'e>(events: &'e [NewEvent], limits: &AppendLimits) -> Result<Vec<Row<'e>>, AppendError> {
+    let row = |event: &'e NewEvent| {
         let refused = |reason| AppendError::Refused { event_id: event.event_id, reason };
         event.check(limits).map_err(refused)?;
-        let encoded = headers::encode(&event.headers).map_err(|_| {
+        let headers = headers::encode(&event.headers).map_err(|_| {
             refused(BadEvent::Header(event.headers.first().map(|(name, _)| name.clone()).unwrap_or_default()))
         })?;
-        columns.push(event, shard_of(&event.partition_key), encoded);
-    }
-    Ok(columns)
+        Ok(Row { event, shard: shard_of(&event.partition_key), headers })
+    };
+    events.iter().map(row).collect()
 }
 
-async fn insert(tx: &mut PgConnection, columns: EventColumns<'_>, events: usize) -> Result<(), AppendError> {
-    insert_events(tx, columns).await.map_err(AppendError::Database)?;
-    metrics::appended(events);
+async fn insert(tx: &mut PgConnection, rows: &[Row<'_>]) -> Result<(), AppendError> {
+    match rows {
+        [] => return Ok(()),
+        [row] => insert_one(tx, row).await,
+        rows => insert_many(tx, rows).await,
+    }
+    .map_err(AppendError::Database)?;
+    metrics::appended(rows.len());
     Ok(())
 }
 

@@ -84,3 +84,54 @@ async fn ids_follow_the_order_of_the_slice() -> Result<()> {
     assert_eq!(stored, events.iter().map(|event| event.event_id).collect::<Vec<_>>());
     fixture.remove().await
 }
+
+#[tokio::test]
+async fn one_event_is_stored_as_several_are() -> Result<()> {
+    let fixture = Fixture::new().await?;
+    let mut connection = fixture.database.connect().await?;
+    let mut full = fixture.event("상품-7", "payload");
+    full.aggregate_version = Some(3);
+    full.headers = vec![("tenant".to_owned(), b"north".to_vec())];
+    full.traceparent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned());
+    let mut bare = fixture.event("1", "");
+    bare.payload = None;
+    for events in [vec![full.clone()], vec![bare.clone()], vec![full, bare]] {
+        fixture.append(&mut connection, &events).await?;
+    }
+    let rows: Vec<String> = sqlx::query_scalar(
+        "select (to_jsonb(e) - 'id' - 'txid' - 'segment')::text from outbox.event e order by id",
+    )
+    .fetch_all(&mut connection)
+    .await?;
+    let (alone, together) = rows.split_at(2);
+    assert_eq!(alone, together);
+    for column in ["payload", "headers", "traceparent", "aggregate_version"] {
+        assert!(!alone[0].contains(&format!("\"{column}\": null")), "{column}: {}", alone[0]);
+    }
+    fixture.remove().await
+}
+
+#[tokio::test]
+async fn a_session_learns_the_servers_history_again_after_a_rollback() -> Result<()> {
+    const KNOWN: &str = "select coalesce(current_setting('outbox.timeline', true), '')";
+    let fixture = Fixture::new().await?;
+    let mut connection = fixture.database.connect().await?;
+    let mut tx = connection.begin().await?;
+    outbox::append(&mut tx, &fixture.events(1, 1), &AppendLimits::default()).await?;
+    assert_eq!(sqlx::query_scalar::<_, String>(KNOWN).fetch_one(&mut *tx).await?, "1");
+    tx.rollback().await?;
+    assert_eq!(sqlx::query_scalar::<_, String>(KNOWN).fetch_one(&mut connection).await?, "");
+    // One event and several, learnt and known.
+    for count in [1, 1, 3] {
+        fixture.append(&mut connection, &fixture.events(count, 1)).await?;
+    }
+    assert_eq!(sqlx::query_scalar::<_, String>(KNOWN).fetch_one(&mut connection).await?, "1");
+    let rows: i64 = sqlx::query_scalar(
+        "select count(*) from outbox.event e, outbox.current_history() h
+          where (e.system_identifier, e.timeline) = (h.system_identifier, h.timeline)",
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    assert_eq!(rows, 5);
+    fixture.remove().await
+}

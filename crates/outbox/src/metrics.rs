@@ -12,6 +12,8 @@ pub const APPENDED: &str = "commerce_outbox_appended_total";
 pub const PUBLISHED: &str = "commerce_outbox_published_total";
 /// Batches acknowledged by the broker.
 pub const BATCHES: &str = "commerce_outbox_batches_total";
+/// From the first row of a batch to the acknowledgement of all its records.
+pub const PUBLISH_SECONDS: &str = "commerce_outbox_publish_seconds";
 /// Events sent and not yet in the acknowledged prefix.
 pub const IN_FLIGHT: &str = "commerce_outbox_in_flight_events";
 /// Upper bound of the age of the oldest committed event that is not published.
@@ -68,6 +70,11 @@ pub fn describe() {
     describe_counter!(BATCHES, Unit::Count, "Batches acknowledged by the broker");
     describe_gauge!(IN_FLIGHT, Unit::Count, "Events sent and not yet in the acknowledged prefix");
     describe_gauge!(LAG, Unit::Seconds, "Upper bound of the age of the oldest event that is not published");
+    describe_histogram!(
+        PUBLISH_SECONDS,
+        Unit::Seconds,
+        "From the first row of a batch to the acknowledgement of all its records"
+    );
     describe_histogram!(WINDOW_ROWS, Unit::Count, "Rows of a window that was not empty");
     describe_counter!(POSITION_WRITES, Unit::Count, "Writes of a position");
     describe_counter!(LEASE_CHANGES, Unit::Count, "Changes of ownership of shards, by change");
@@ -129,6 +136,10 @@ pub(crate) fn appended(events: usize) {
 pub(crate) fn published(events: usize, batches: usize) {
     counter!(PUBLISHED).increment(count(events));
     counter!(BATCHES).increment(count(batches));
+}
+
+pub(crate) fn acknowledged(time: Duration) {
+    histogram!(PUBLISH_SECONDS).record(time.as_secs_f64());
 }
 
 pub(crate) fn window_read(rows: usize) {

@@ -13,9 +13,9 @@ use super::session::SessionError;
 use crate::store::window::{connect_flusher, flush_log, is_flushed};
 
 /// So many looks are given to the commits of others before the log is flushed for the relay alone: without any, the
-/// server's own writer would let it wait for `wal_writer_delay` and more.
-const LOOKS: usize = 3;
-const LOOK_PAUSE: Duration = Duration::from_millis(1);
+/// server's own writer would let it wait for `wal_writer_delay` and more. There is no pause between them: the way to the
+/// server and back is one, and the timer's would be longer than most flushes take.
+const LOOKS: usize = 4;
 /// Longest wait for the disk.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -48,7 +48,6 @@ impl Flush {
             if is_flushed(connection, log_end).await? {
                 return Ok(());
             }
-            tokio::time::sleep(LOOK_PAUSE).await;
         }
         flush_log(connection).await
     }

@@ -39,6 +39,8 @@ pub(crate) struct Contents {
     pub(crate) bytes: usize,
     /// Those that were not sent; nothing will be acknowledged for them.
     pub(crate) parked: Vec<ParkedEvent>,
+    /// When its first row came from the database; `None` for a batch without rows.
+    pub(crate) begun_at: Option<Instant>,
 }
 
 /// Number and size of events.
@@ -73,6 +75,8 @@ pub(crate) struct Prefix {
     /// Parked events that are in the prefix and not yet written.
     unwritten: Load,
     advance: Advance,
+    /// Of the last batch of the prefix that had rows, until it is taken.
+    begun_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -162,6 +166,11 @@ impl Prefix {
         std::mem::take(&mut self.advance)
     }
 
+    /// Takes when the last batch that the prefix moved over was begun.
+    pub(crate) fn take_begun_at(&mut self) -> Option<Instant> {
+        self.begun_at.take()
+    }
+
     fn batch(&mut self, number: usize) -> Option<&mut Batch> {
         self.batches.get_mut(number.checked_sub(self.first)?)
     }
@@ -188,6 +197,7 @@ impl Prefix {
             let parked = Load::of(&sealed.contents.parked);
             self.unwritten.events += parked.events;
             self.unwritten.bytes += parked.bytes;
+            self.begun_at = sealed.contents.begun_at.or(self.begun_at);
             self.advance.push(sealed);
             moved = true;
         }

@@ -254,7 +254,8 @@ impl<'s> Reader<'s> {
     /// Ends the batch that is open, or an empty one, with this progress.
     async fn seal(&self, window: &mut Window, progress: Progress) {
         if window.batch.is_none() {
-            window.batch = Some(OpenBatch::new(self.around.tracker.open(0, 0).await));
+            let number = self.around.tracker.open(0, 0).await;
+            window.batch = Some(OpenBatch { number, contents: Contents::default() });
         }
         window.seal(self.around.tracker, progress);
     }
@@ -280,7 +281,7 @@ impl<'s> Reader<'s> {
 
 impl OpenBatch {
     fn new(number: usize) -> Self {
-        Self { number, contents: Contents::default() }
+        Self { number, contents: Contents { begun_at: Some(Instant::now()), ..Contents::default() } }
     }
 }
 

@@ -70,14 +70,12 @@ impl Tracker {
 
     /// The batch has got all its records.
     pub(crate) fn seal(&self, batch: usize, contents: Contents, progress: Progress) {
-        let moved = self.lock().prefix.seal(batch, contents, progress);
-        self.wake(moved);
+        self.advance(|prefix| prefix.seal(batch, contents, progress));
     }
 
     /// So many records of the batch are stored by the broker.
     pub(crate) fn acknowledged(&self, batch: usize, records: usize) {
-        let moved = self.lock().prefix.acknowledged(batch, records);
-        self.wake(moved);
+        self.advance(|prefix| prefix.acknowledged(batch, records));
     }
 
     /// Parked events are in the database.
@@ -166,7 +164,15 @@ impl Tracker {
         self.failed.notify_one();
     }
 
-    fn wake(&self, moved: bool) {
+    /// Does what may move the prefix, and wakes who waits for that.
+    fn advance(&self, change: impl FnOnce(&mut Prefix) -> bool) {
+        let mut state = self.lock();
+        let moved = change(&mut state.prefix);
+        let begun_at = state.prefix.take_begun_at();
+        drop(state);
+        if let Some(begun_at) = begun_at {
+            metrics::acknowledged(begun_at.elapsed());
+        }
         if moved {
             self.moved.notify_one();
             self.room.notify_one();

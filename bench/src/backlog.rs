@@ -64,6 +64,20 @@ pub(crate) async fn fill(pipeline: &Pipeline, events: u64) -> Result<()> {
     Ok(())
 }
 
+/// Appends `events` views in one transaction.
+pub(crate) async fn fill_at_once(pipeline: &Pipeline, events: u64) -> Result<()> {
+    let mut connection = pipeline.connect().await?;
+    let topic = pipeline.topic("view-events");
+    let mut tx = connection.begin().await?;
+    for first in (0..events).step_by(usize::try_from(CHUNK)?) {
+        let chunk: Vec<NewEvent> =
+            (first..(first + CHUNK).min(events)).map(|number| view(&topic, number)).collect();
+        outbox::append(&mut tx, &chunk, &AppendLimits::default()).await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
 /// One view as an event of the outbox.
 pub(crate) fn view(topic: &str, number: u64) -> NewEvent {
     let product = product(number).to_string();

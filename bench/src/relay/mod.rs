@@ -53,7 +53,7 @@ enum Part {
     Latency,
     /// `outbox.append_ratio`
     Writers,
-    /// `relay.rss_backlog`, `relay.backlog_cost_ratio`
+    /// `relay.rss_backlog`, `relay.backlog_cost_ratio`, `relay.rss_transaction`
     Backlog,
     /// `relay.empty_poll_us`, `relay.idle_cpu`
     EmptyPoll,

@@ -182,19 +182,23 @@ pub(crate) struct StoredEvent<'r> {
 }
 
 impl<'r> StoredEvent<'r> {
-    /// Reads the columns of [`stream_window`].
+    /// Reads the columns of [`stream_window`]. Unchecked is the comparison of types, column by column and row by row: the
+    /// statement says what they are, and a test reads every one.
     pub(crate) fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
-            id: row.try_get(0)?,
-            event_id: row.try_get(1)?,
-            history: History { system_identifier: row.try_get(2)?, timeline: row.try_get(3)? },
-            event_type: row.try_get(4)?,
-            topic: row.try_get(5)?,
-            partition_key: row.try_get(6)?,
-            payload: row.try_get(7)?,
-            headers: row.try_get(8)?,
-            traceparent: row.try_get(9)?,
-            occurred_at: row.try_get(10)?,
+            id: row.try_get_unchecked(0)?,
+            event_id: row.try_get_unchecked(1)?,
+            history: History {
+                system_identifier: row.try_get_unchecked(2)?,
+                timeline: row.try_get_unchecked(3)?,
+            },
+            event_type: row.try_get_unchecked(4)?,
+            topic: row.try_get_unchecked(5)?,
+            partition_key: row.try_get_unchecked(6)?,
+            payload: row.try_get_unchecked(7)?,
+            headers: row.try_get_unchecked(8)?,
+            traceparent: row.try_get_unchecked(9)?,
+            occurred_at: row.try_get_unchecked(10)?,
         })
     }
 
@@ -249,7 +253,7 @@ const READER_OPTIONS: [(&str, &str); 4] = [
     ("enable_seqscan", "off"),
     ("jit", "off"),
     ("max_parallel_workers_per_gather", "0"),
-    ("work_mem", "64MB"),
+    ("work_mem", "256MB"),
 ];
 
 /// A connection for reading windows.

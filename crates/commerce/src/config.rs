@@ -140,6 +140,12 @@ pub(crate) struct StreamerSection {
     flood_in_a_row: u32,
     flood_window_records: u32,
     flood_window_letters: u32,
+    #[serde(with = "humantime_serde")]
+    dedup_keep: Duration,
+    #[serde(with = "humantime_serde")]
+    dedup_keep_ids: Duration,
+    #[serde(with = "humantime_serde")]
+    dedup_interval: Duration,
 }
 
 /// `[dead_letters]`.
@@ -216,6 +222,16 @@ impl Config {
             window_letters_max: section.flood_window_letters,
         };
         settings
+    }
+
+    /// How long the streamer remembers what was handled.
+    pub(crate) fn dedup_retention(&self) -> inbox::retention::RetentionSettings {
+        let section = &self.streamer;
+        inbox::retention::RetentionSettings {
+            keep: section.dedup_keep,
+            keep_ids: section.dedup_keep_ids,
+            interval: section.dedup_interval,
+        }
     }
 
     /// How the dead letters of this process's consumers reach their topics.

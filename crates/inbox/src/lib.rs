@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod offsets;
 pub mod progress;
 mod projection;
+pub mod retention;
 mod settings;
 mod status;
 mod store;

@@ -39,6 +39,8 @@ pub const RETRIES: &str = "commerce_inbox_retries_total";
 pub const BISECTIONS: &str = "commerce_inbox_bisections_total";
 /// Rebalances, by `group` and `change`: `assigned`, `revoked`, `lost`.
 pub const REBALANCES: &str = "commerce_inbox_rebalances_total";
+/// Events that retention forgot, by `kind`: `sequence`, `id`.
+pub const FORGOTTEN: &str = "commerce_inbox_forgotten_total";
 /// Offsets between the stored offset and the log's end, by `group`, `topic` and `partition`.
 pub const LAG: &str = "commerce_inbox_lag_records";
 /// Partitions that are stopped, by `group`.
@@ -50,6 +52,7 @@ pub fn describe() {
     describe_histogram!(BATCH_RECORDS, Unit::Count, "Records of a committed transaction, by group");
     describe_histogram!(TRANSACTION_SECONDS, Unit::Seconds, "Time of a committed transaction, by group");
     describe_counter!(HANDLED, Unit::Count, "Events that had their effect, by group");
+    describe_counter!(FORGOTTEN, Unit::Count, "Handled events that retention forgot, by kind");
     describe_counter!(DUPLICATES, Unit::Count, "Events that were handled before, by group");
     describe_counter!(DEAD_LETTERS, Unit::Count, "Records that became dead letters, by group and reason");
     describe_counter!(DEAD_LETTERS_PUBLISHED, Unit::Count, "Dead letters stored on their topic");
@@ -155,4 +158,10 @@ pub(crate) fn lag(group: &str, topic: &str, partition: i32, records: i64) {
 pub(crate) fn stopped(group: &str, partitions: usize) {
     gauge!(STOPPED, "group" => group.to_owned())
         .set(f64::from(u32::try_from(partitions).unwrap_or(u32::MAX)));
+}
+
+pub(crate) fn forgotten(sequences: i64, ids: i64) {
+    for (kind, events) in [("sequence", sequences), ("id", ids)] {
+        counter!(FORGOTTEN, "kind" => kind).increment(u64::try_from(events).unwrap_or_default());
+    }
 }

@@ -47,13 +47,15 @@ pub struct GroupBalance {
     pub bits: i64,
     /// Events remembered by id.
     pub ids: i64,
+    /// Events that were remembered until retention forgot them.
+    pub forgotten: i64,
 }
 
 impl GroupBalance {
-    /// Handled minus remembered: 0 at any instant, until old blocks are dropped by retention.
+    /// Handled minus remembered and forgotten: 0 at any instant.
     #[must_use]
     pub fn difference(&self) -> i64 {
-        self.handled - self.bits - self.ids
+        self.handled - self.bits - self.ids - self.forgotten
     }
 }
 

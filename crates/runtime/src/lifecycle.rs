@@ -37,6 +37,8 @@ pub enum TaskKind {
     Consumer,
     /// Dead letters to their topic: finishes the record it awaits.
     DeadLetterPublisher,
+    /// Retention of handled events: drops at once; each of its steps is a transaction.
+    DedupRetention,
     /// Owed cache invalidations: drops at once, the intents stay.
     IntentSweeper,
 }
@@ -54,6 +56,7 @@ impl fmt::Display for TaskKind {
             Self::Relay => "relay",
             Self::Consumer => "consumer",
             Self::DeadLetterPublisher => "dead-letter-publisher",
+            Self::DedupRetention => "dedup-retention",
             Self::IntentSweeper => "intent-sweeper",
         })
     }

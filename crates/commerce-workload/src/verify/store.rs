@@ -59,6 +59,8 @@ pub(super) struct Marks {
     pub(super) group_name: String,
     pub(super) bits: i64,
     pub(super) ids: i64,
+    /// Events that were remembered until retention forgot them.
+    pub(super) forgotten: i64,
 }
 
 /// The marks of every group.
@@ -67,7 +69,9 @@ pub(super) async fn list_marks(connection: &mut PgConnection) -> Result<Vec<Mark
         "select g.name as group_name,
                 (select coalesce(sum(bit_count(bits)), 0)::bigint
                    from inbox.event_handled h where h.consumer_group = g.id) as bits,
-                (select count(*) from inbox.event_handled_id h where h.consumer_group = g.id) as ids
+                (select count(*) from inbox.event_handled_id h where h.consumer_group = g.id) as ids,
+                g.forgotten_ids + (select coalesce(sum(forgotten), 0)::bigint
+                   from inbox.dedup_window w where w.consumer_group = g.id) as forgotten
            from inbox.consumer_group g order by g.name",
     )
     .fetch_all(connection)

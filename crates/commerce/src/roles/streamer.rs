@@ -29,6 +29,11 @@ pub(super) fn start(process: &mut Process<'_>) -> anyhow::Result<()> {
     )
     .context("streamer.consumers")?;
     process.health.extend(health);
+    let retention = config.dedup_retention();
+    // Refused here and not in the task, so that the process does not start at all.
+    retention.check().context("streamer.dedup_*")?;
+    let forgetting = inbox::retention::run(retention, options.clone(), process.lifecycle.shutdown());
+    process.lifecycle.spawn(TaskKind::DedupRetention, forgetting);
     let publisher = DeadLetterPublisher::new(config.dead_letters(), options)?;
     let shutdown = process.lifecycle.shutdown();
     process.lifecycle.spawn(TaskKind::DeadLetterPublisher, async move {

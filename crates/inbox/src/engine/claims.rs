@@ -90,6 +90,17 @@ impl Claims {
         self.ids.iter().map(|(_, id)| *id).collect()
     }
 
+    /// Records whose event is new as far as is known, and whose block or id is `outside` of what is remembered.
+    pub(crate) fn outside(
+        &self,
+        is_block_outside: impl Fn(&Block) -> bool,
+        is_id_outside: impl Fn(&Uuid) -> bool,
+    ) -> Vec<usize> {
+        let sequences = self.sequences.iter().filter(|(_, block, _)| is_block_outside(block));
+        let ids = self.ids.iter().filter(|(_, id)| is_id_outside(id));
+        sequences.map(|(index, ..)| *index).chain(ids.map(|(index, _)| *index)).collect()
+    }
+
     /// `stored` are the bits of every block that existed; `new_ids` those that were not handled before.
     pub(crate) fn settle(mut self, stored: &BTreeMap<Block, Bits>, new_ids: &HashSet<Uuid>) -> Settled {
         let is_set =

@@ -1,13 +1,17 @@
 //! Which event a record carries: what makes two records the same.
 
-use uuid::Uuid;
+use std::time::Duration;
+
+use uuid::{Uuid, Variant};
 
 use super::plan::Rejection;
 
 /// Lanes of `inbox.event_handled`. With 1, 2, 3, 4, 6, 8, 12 or 24 partitions, only one partition's owner touches a lane.
-const LANES: u32 = 24;
+pub(crate) const LANES: u32 = 24;
 /// Events of one row of `inbox.event_handled`.
 pub(crate) const BLOCK_EVENTS: i64 = 4_096;
+/// Unit in which ids are forgotten.
+pub(crate) const WEEK: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// Longest `ce_source`.
 const SOURCE_BYTES_MAX: usize = 512;
 
@@ -74,9 +78,30 @@ pub(crate) fn lane(key: Option<&[u8]>) -> i16 {
     i16::try_from(lane).expect("a remainder of 24 fits")
 }
 
+/// Weeks from 1970 to the time in a `UUIDv7` (RFC 9562, section 5.7), by which its id is forgotten; -1 for an id that is none.
+/// The same for every record of the event.
+pub(crate) fn week(id: Uuid) -> i32 {
+    if id.get_version_num() != 7 || id.get_variant() != Variant::RFC4122 {
+        return -1;
+    }
+    let millis = id.as_u128() >> 80;
+    i32::try_from(millis / WEEK.as_millis()).expect("48 bits of milliseconds are 465,000 weeks")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_uuid_of_version_7_has_a_week() {
+        let week_of = |text: &str| week(text.parse().unwrap());
+        assert_eq!(week_of("00000000-0000-7000-8000-000000000000"), 0);
+        assert_eq!(week_of("0190b3d2-7e2c-7f3a-8f60-1f2e3d4c5b6a"), 2845);
+        assert_eq!(week_of("ffffffff-ffff-7fff-bfff-ffffffffffff"), 465_401);
+        // Version 4, and a variant that is not the standard's.
+        assert_eq!(week_of("0190b3d2-7e2c-4f3a-8f60-1f2e3d4c5b6a"), -1);
+        assert_eq!(week_of("0190b3d2-7e2c-7f3a-0f60-1f2e3d4c5b6a"), -1);
+    }
 
     fn find(id: Option<&str>, source: Option<&str>, sequence: Option<&str>) -> Result<bool, &'static str> {
         let headers = IdentityHeaders {

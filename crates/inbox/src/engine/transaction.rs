@@ -1,14 +1,16 @@
 //! One span of a batch in one transaction: fence, idempotency, effect, dead letters, offset.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt as _;
 use sqlx::{Connection as _, PgConnection};
+use uuid::Uuid;
 
 use super::claims::{Block, Claim, Claims, Settled};
 use super::failure::{Failure, is_refused};
-use super::plan::{Fate, Identity, Plan, panic_text};
+use super::identity::week;
+use super::plan::{Fate, Identity, Plan, Rejection, panic_text};
 use super::span::Span;
 use super::work::Shared;
 use crate::dead_letter;
@@ -17,6 +19,7 @@ use crate::projection::Projection;
 use crate::store::dead_letter::insert_dead_letters;
 use crate::store::handled::{insert_blocks, insert_ids, lock_blocks, update_blocks};
 use crate::store::progress::{self, Advance};
+use crate::store::window::{load_floor_week, load_floors};
 
 /// What a transaction came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +30,15 @@ pub(crate) enum Ended {
     HadCommitted,
     /// Another owner moved the offset; nothing was written.
     Fenced { stored: i64 },
+    /// Records proved to be dead letters; nothing was written, and the span is to be judged again.
+    Rejected,
+}
+
+/// What the memory of handled events says.
+enum Marked {
+    Settled(Settled),
+    /// These records may have been handled before all that is remembered.
+    Outside(Vec<usize>),
 }
 
 /// A transaction to be made.
@@ -68,7 +80,17 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
             return Ok(if had_committed { Ended::HadCommitted } else { Ended::Fenced { stored } });
         }
         kill_point("inbox.after_fence");
-        let settled = self.settle(&mut tx).await?;
+        let settled = match self.settle(&mut tx).await? {
+            Marked::Settled(settled) => settled,
+            Marked::Outside(records) => {
+                tx.rollback().await.map_err(engine("rollback"))?;
+                for index in records {
+                    let error = "its identity is older than what inbox.event_handled remembers: it may have been handled";
+                    self.plan.reject(index, Rejection::new("outside_dedup_window", error));
+                }
+                return Ok(Ended::Rejected);
+            }
+        };
         self.fresh.clone_from(&settled.fresh);
         self.take_events();
         self.apply(&mut tx, shared).await?;
@@ -91,7 +113,7 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
     }
 
     /// Answers which events of the span are new, and remembers them.
-    async fn settle(&self, tx: &mut PgConnection) -> Result<Settled, Failure> {
+    async fn settle(&self, tx: &mut PgConnection) -> Result<Marked, Failure> {
         let mut claims = Claims::default();
         for index in self.span.records.clone() {
             if let Fate::Apply(identity) = &self.plan.fates[index] {
@@ -99,6 +121,7 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
             }
         }
         let mut stored = BTreeMap::new();
+        let mut inserted = HashSet::new();
         if !claims.masks().is_empty() {
             stored = lock_blocks(tx, self.group, claims.masks().keys()).await.map_err(engine("read bits"))?;
             let missing: Vec<_> = claims
@@ -108,8 +131,7 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
                 .map(|(block, bits)| (*block, *bits))
                 .collect();
             if !missing.is_empty() {
-                let inserted =
-                    insert_blocks(tx, self.group, &missing).await.map_err(engine("insert bits"))?;
+                inserted = insert_blocks(tx, self.group, &missing).await.map_err(engine("insert bits"))?;
                 let taken: Vec<Block> = missing
                     .iter()
                     .map(|(block, _)| *block)
@@ -128,6 +150,10 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
         } else {
             insert_ids(tx, self.group, &ids).await.map_err(engine("insert ids"))?
         };
+        let outside = self.outside(tx, &claims, &inserted, &new_ids).await?;
+        if !outside.is_empty() {
+            return Ok(Marked::Outside(outside));
+        }
         let settled = claims.settle(&stored, &new_ids);
         if !settled.changed.is_empty() {
             let rows = update_blocks(tx, self.group, &settled.changed).await.map_err(engine("write bits"))?;
@@ -136,7 +162,33 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
                 return Err(engine("write bits")(sqlx::Error::Protocol(text)));
             }
         }
-        Ok(settled)
+        Ok(Marked::Settled(settled))
+    }
+
+    /// Records that are not remembered and lie below a floor. Floors are looked at only where something was not remembered.
+    async fn outside(
+        &self,
+        tx: &mut PgConnection,
+        claims: &Claims,
+        inserted: &HashSet<Block>,
+        new_ids: &HashSet<Uuid>,
+    ) -> Result<Vec<usize>, Failure> {
+        let mut floors = HashMap::new();
+        if !inserted.is_empty() {
+            floors = load_floors(tx, self.group, self.sources).await.map_err(engine("read floors"))?;
+        }
+        let mut floor_week = None;
+        if !new_ids.is_empty() {
+            floor_week = load_floor_week(tx, self.group).await.map_err(engine("read floors"))?;
+        }
+        let is_forgotten = |week: i32| week >= 0 && floor_week.is_some_and(|floor| week < floor);
+        Ok(claims.outside(
+            |block| {
+                inserted.contains(block)
+                    && floors.get(&block.source).is_some_and(|floor| block.number < *floor)
+            },
+            |id| new_ids.contains(id) && is_forgotten(week(*id)),
+        ))
     }
 
     fn claim(&self, identity: Identity) -> Claim {

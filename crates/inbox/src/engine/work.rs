@@ -92,6 +92,8 @@ impl<E: Send + Sync + 'static> Job<E> {
                     }
                 }
                 Ok(Ended::Fenced { stored }) => return Verdict::Fenced { stored },
+                // The span lies on the stack still; its new dead letters count for the flood guard.
+                Ok(Ended::Rejected) => {}
                 Err(failure) => {
                     let disposition = disposition(&failure.source);
                     let is_rolled_back = matches!(
@@ -181,12 +183,12 @@ impl<E: Send + Sync + 'static> Job<E> {
                 attempt.take_events();
             }
             Ok(Ended::Committed(_)) => {}
-            Ok(Ended::Fenced { .. }) | Err(_) => attempt.restore(),
+            Ok(Ended::Fenced { .. } | Ended::Rejected) | Err(_) => attempt.restore(),
         }
         let (fresh, applied) = (attempt.fresh, attempt.applied);
         match ended {
             Ok(ended) => {
-                if !matches!(ended, Ended::Fenced { .. }) {
+                if !matches!(ended, Ended::Fenced { .. } | Ended::Rejected) {
                     self.note(shared, span, &ended, begun.elapsed());
                     committed(&*shared.projection, &applied).await;
                     kill_point("inbox.after_invalidation");

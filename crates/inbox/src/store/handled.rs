@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::engine::claims::{BLOCK_BYTES, Bits, Block};
-use crate::engine::identity::BLOCK_EVENTS;
+use crate::engine::identity::{BLOCK_EVENTS, week};
 
 /// Key columns of blocks, one array each.
 #[derive(Debug, Default)]
@@ -125,14 +125,16 @@ pub(crate) async fn insert_ids(
     group: i16,
     ids: &BTreeSet<Uuid>,
 ) -> Result<HashSet<Uuid>, sqlx::Error> {
+    let weeks: Vec<i32> = ids.iter().map(|id| week(*id)).collect();
     let ids: Vec<Uuid> = ids.iter().copied().collect();
     let new: Vec<Uuid> = sqlx::query_scalar(
-        "insert into inbox.event_handled_id (consumer_group, event_id)
-         select $1, id from unnest($2::uuid[]) as wanted (id) order by id
+        "insert into inbox.event_handled_id (consumer_group, week, event_id)
+         select $1, week, id from unnest($2::integer[], $3::uuid[]) as wanted (week, id) order by week, id
          on conflict do nothing
          returning event_id",
     )
     .bind(group)
+    .bind(weeks)
     .bind(ids)
     .fetch_all(tx)
     .await?;
@@ -173,9 +175,10 @@ pub(crate) async fn has_id(
         "select exists (
              select from inbox.event_handled_id e
                join inbox.consumer_group g on g.id = e.consumer_group
-              where g.name = $1 and e.event_id = $2)",
+              where g.name = $1 and e.week = $2 and e.event_id = $3)",
     )
     .bind(group)
+    .bind(week(id))
     .bind(id)
     .fetch_one(connection)
     .await

@@ -8,3 +8,4 @@ pub(crate) mod offsets;
 pub(crate) mod progress;
 pub(crate) mod source;
 pub(crate) mod totals;
+pub(crate) mod window;

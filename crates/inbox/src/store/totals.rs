@@ -34,7 +34,10 @@ pub(crate) async fn list_balances(
                 coalesce((select sum(bit_count(bits)) from inbox.event_handled where consumer_group = g.id), 0)::bigint
                     as bits,
                 -- Events remembered by id.
-                (select count(*) from inbox.event_handled_id where consumer_group = g.id) as ids
+                (select count(*) from inbox.event_handled_id where consumer_group = g.id) as ids,
+                -- Events that were remembered and are not any more.
+                g.forgotten_ids + coalesce(
+                    (select sum(forgotten) from inbox.dedup_window where consumer_group = g.id), 0)::bigint as forgotten
            from inbox.consumer_group g
           where $1::text is null or g.name = $1
           order by 1",

@@ -13,3 +13,4 @@ mod positions;
 mod proxy;
 mod rebalances;
 mod redrives;
+mod retention;

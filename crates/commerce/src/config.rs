@@ -8,7 +8,7 @@ use std::time::Duration;
 use commerce_api::{ApiSettings, AuthSettings, MetricsSettings};
 use commerce_streamer::SweeperSettings;
 use inbox::dead_letter::{PublisherSettings, RedriveSettings};
-use inbox::{ConsumerSettings, FloodLimits};
+use inbox::{ConsumerSettings, FloodLimits, UnknownTypes};
 use kafka_client::{ClientSettings, ProducerSettings};
 use outbox::{AppendLimits, RelaySettings, RetentionSettings, TickerSettings};
 use product_cache::CacheSettings;
@@ -146,6 +146,15 @@ pub(crate) struct StreamerSection {
     dedup_keep_ids: Duration,
     #[serde(with = "humantime_serde")]
     dedup_interval: Duration,
+    unknown_types: UnknownTypesChoice,
+}
+
+/// `streamer.unknown_types`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum UnknownTypesChoice {
+    Skip,
+    DeadLetter,
 }
 
 /// `[dead_letters]`.
@@ -220,6 +229,10 @@ impl Config {
             in_a_row_max: section.flood_in_a_row,
             window_records: section.flood_window_records,
             window_letters_max: section.flood_window_letters,
+        };
+        settings.unknown_types = match section.unknown_types {
+            UnknownTypesChoice::Skip => UnknownTypes::Skip,
+            UnknownTypesChoice::DeadLetter => UnknownTypes::DeadLetter,
         };
         settings
     }

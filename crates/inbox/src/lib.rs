@@ -18,7 +18,7 @@ mod store;
 pub mod streamer;
 
 pub use projection::{Decision, Projection, RecordView, Refusal};
-pub use settings::{ConsumerSettings, FloodLimits, SettingsError};
+pub use settings::{ConsumerSettings, FloodLimits, SettingsError, UnknownTypes};
 pub use status::{PartitionStatus, StopReason, StreamerStatus};
 pub use streamer::StreamerError;
 

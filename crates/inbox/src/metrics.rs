@@ -31,6 +31,8 @@ pub const DEAD_LETTERS_REDRIVEN: &str = "commerce_inbox_dead_letters_redriven_to
 pub const DEAD_LETTERS_DISCARDED: &str = "commerce_inbox_dead_letters_discarded_total";
 /// Offsets that carried nothing for the group, by `group`.
 pub const SKIPPED: &str = "commerce_inbox_skipped_total";
+/// Records of a type that the projection does not know, skipped or dead letters, by `group`.
+pub const UNKNOWN_TYPES: &str = "commerce_inbox_unknown_types_total";
 /// Transactions refused because another owner moved the offset, by `group`.
 pub const FENCE_ABORTS: &str = "commerce_inbox_fence_aborts_total";
 /// Batches that are tried again after a passing failure, by `group`.
@@ -74,6 +76,11 @@ pub fn describe() {
     describe_counter!(DEAD_LETTERS_DISCARDED, Unit::Count, "Dead letters given up, by group");
     describe_counter!(SKIPPED, Unit::Count, "Offsets that carried nothing for the group");
     describe_counter!(
+        UNKNOWN_TYPES,
+        Unit::Count,
+        "Records of a type that the projection does not know, by group"
+    );
+    describe_counter!(
         FENCE_ABORTS,
         Unit::Count,
         "Transactions refused because another owner moved the offset"
@@ -107,6 +114,11 @@ pub(crate) fn committed(group: &str, advance: &Advance, records: usize, time: Du
 
 pub(crate) fn dead_lettered(group: &str, reason: &'static str) {
     counter!(DEAD_LETTERS, "group" => group.to_owned(), "reason" => reason).increment(1);
+}
+
+pub(crate) fn unknown_types(group: &str, records: usize) {
+    counter!(UNKNOWN_TYPES, "group" => group.to_owned())
+        .increment(u64::try_from(records).unwrap_or(u64::MAX));
 }
 
 pub(crate) fn dead_letters_published(letters: usize) {

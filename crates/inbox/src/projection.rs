@@ -11,8 +11,11 @@ use sqlx::PgConnection;
 pub enum Decision<E> {
     /// The record has an effect, once.
     Apply(E),
-    /// A type that this projection does not use.
+    /// An event that this projection does not use.
     Skip,
+    /// A type that the projection's contract does not know. [`UnknownTypes`](crate::UnknownTypes) of the settings decides
+    /// what becomes of the record.
+    Unknown,
 }
 
 /// A record that can never succeed: it becomes a dead letter.

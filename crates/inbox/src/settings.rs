@@ -27,6 +27,19 @@ pub struct ConsumerSettings {
     pub stall_after: Duration,
     /// How many dead letters stop a partition.
     pub flood: FloodLimits,
+    /// What becomes of records whose type the projection does not know.
+    pub unknown_types: UnknownTypes,
+}
+
+/// What becomes of a record whose type the projection does not know ([`Decision::Unknown`](crate::Decision::Unknown)).
+/// Either way it is counted (`commerce_inbox_unknown_types_total`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum UnknownTypes {
+    /// Passed over: other services may send what is not meant for this one.
+    #[default]
+    Skip,
+    /// A dead letter (`unknown_event_type`), which a later release can be given again. It counts for the flood guard.
+    DeadLetter,
 }
 
 /// More dead letters than this stop a partition, until an operator has it resumed: a consumer that cannot decode what it
@@ -64,6 +77,7 @@ impl ConsumerSettings {
             transaction_timeout: Duration::from_secs(60),
             stall_after: Duration::from_secs(30),
             flood: FloodLimits::default(),
+            unknown_types: UnknownTypes::default(),
         }
     }
 

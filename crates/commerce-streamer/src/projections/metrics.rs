@@ -45,7 +45,7 @@ impl Projection for MetricsProjection {
     type Event = Change;
 
     fn decode(&self, record: &RecordView<'_>) -> Result<Decision<Change>, Refusal> {
-        let Some(event) = decode(record)? else { return Ok(Decision::Skip) };
+        let Some(event) = decode(record)? else { return Ok(Decision::Unknown) };
         let hour = hour_of(record.occurred_at)?;
         let kind = event.type_name();
         let effect = match event {

@@ -61,7 +61,8 @@ impl Projection for StockProjection {
         let (stock, sold_out) = match decode(record)? {
             Some(Event::Stock(StockEvent::Depleted(stock))) => (stock, true),
             Some(Event::Stock(StockEvent::Replenished(stock))) => (stock, false),
-            Some(Event::Catalog(_) | Event::Order(_) | Event::View(_)) | None => return Ok(Decision::Skip),
+            Some(Event::Catalog(_) | Event::Order(_) | Event::View(_)) => return Ok(Decision::Skip),
+            None => return Ok(Decision::Unknown),
         };
         Ok(Decision::Apply(State { product_id: stock.product_id, version: stock.version, sold_out }))
     }

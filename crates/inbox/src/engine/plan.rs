@@ -8,6 +8,10 @@ use uuid::Uuid;
 
 use super::identity::{FoundIdentity, IdentityHeaders, lane};
 use crate::projection::{Decision, Projection, RecordView, Refusal};
+use crate::settings::UnknownTypes;
+
+/// Why a record of an unknown type is a dead letter, if the settings make it one.
+pub(crate) const UNKNOWN_EVENT_TYPE: &str = "unknown_event_type";
 
 /// Why a record becomes a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +41,8 @@ pub(crate) enum Fate {
     Apply(Identity),
     /// The projection does not use it.
     Skip,
+    /// The projection does not know its type, and such records are skipped.
+    SkipUnknown,
     /// It becomes a dead letter.
     Reject(Rejection),
 }
@@ -66,6 +72,7 @@ impl<E> Plan<E> {
         &mut self,
         projection: &P,
         topic: &str,
+        unknown: UnknownTypes,
         count: usize,
     ) -> bool {
         let begin = self.fates.len();
@@ -74,11 +81,12 @@ impl<E> Plan<E> {
         for index in begin..end {
             let Some(record) = self.batch.get(index) else { break };
             let (fate, event) = match decode_record(projection, topic, partition, &record) {
-                Ok(Some((event, found))) => {
+                Ok(Decoded::Event(event, found)) => {
                     let identity = intern(&mut self.sources, found, record.key);
                     (Fate::Apply(identity), Some(event))
                 }
-                Ok(None) => (Fate::Skip, None),
+                Ok(Decoded::Unused) => (Fate::Skip, None),
+                Ok(Decoded::Unknown(event_type)) => (decide_unknown(unknown, event_type), None),
                 Err(rejection) => (Fate::Reject(rejection), None),
             };
             self.fates.push(fate);
@@ -136,13 +144,30 @@ impl<'a> EventHeaders<'a> {
     }
 }
 
-/// The event with its identity, or nothing if the projection skips it.
+/// What a record is to the projection.
+enum Decoded<'a, E> {
+    Event(E, FoundIdentity<'a>),
+    Unused,
+    /// With its type.
+    Unknown(&'a str),
+}
+
+fn decide_unknown(policy: UnknownTypes, event_type: &str) -> Fate {
+    match policy {
+        UnknownTypes::Skip => Fate::SkipUnknown,
+        UnknownTypes::DeadLetter => Fate::Reject(Rejection::new(
+            UNKNOWN_EVENT_TYPE,
+            format!("event type {event_type:?} is not known"),
+        )),
+    }
+}
+
 fn decode_record<'a, P: Projection>(
     projection: &P,
     topic: &str,
     partition: i32,
     record: &RecordRef<'a>,
-) -> Result<Option<(P::Event, FoundIdentity<'a>)>, Rejection> {
+) -> Result<Decoded<'a, P::Event>, Rejection> {
     let headers = record
         .headers
         .ok_or_else(|| Rejection::new("unreadable_headers", "name of a header is not UTF-8"))?;
@@ -161,8 +186,9 @@ fn decode_record<'a, P: Projection>(
         headers,
     };
     match catch_unwind(AssertUnwindSafe(|| projection.decode(&view))) {
-        Ok(Ok(Decision::Skip)) => Ok(None),
-        Ok(Ok(Decision::Apply(event))) => Ok(Some((event, found.identity.find()?))),
+        Ok(Ok(Decision::Skip)) => Ok(Decoded::Unused),
+        Ok(Ok(Decision::Unknown)) => Ok(Decoded::Unknown(event_type)),
+        Ok(Ok(Decision::Apply(event))) => Ok(Decoded::Event(event, found.identity.find()?)),
         Ok(Err(Refusal { reason, error })) => Err(Rejection { reason, error }),
         Err(panic) => Err(Rejection::new("handler_panic", panic_text(panic.as_ref()))),
     }
@@ -196,6 +222,7 @@ mod tests {
         fn decode(&self, record: &RecordView<'_>) -> Result<Decision<String>, Refusal> {
             match record.event_type {
                 "Other" => Ok(Decision::Skip),
+                "Foreign" => Ok(Decision::Unknown),
                 "Panic" => panic!("cannot decode {}", record.offset),
                 "Bad" => Err(Refusal { reason: "bad", error: "no good".to_owned() }),
                 _ => Ok(Decision::Apply(format!("{}/{}", record.topic, record.event_type))),
@@ -215,21 +242,21 @@ mod tests {
         async fn committed(&self, _: &[String]) {}
     }
 
-    fn plan(records: &[&[(&str, &str)]]) -> Plan<String> {
+    fn plan(records: &[&[(&str, &str)]], unknown: UnknownTypes) -> Plan<String> {
         let mut batch = RecordBatch::new(TopicPartition { topic: "pre-t".into(), partition: 0 }, 1);
         for (offset, headers) in records.iter().enumerate() {
             let headers = headers.iter().map(|(name, value)| (*name, Some(value.as_bytes())));
             batch.push(offset.try_into().unwrap(), RecordTime::Unknown, Some(b"21"), None, headers);
         }
         let mut plan = Plan::new(batch);
-        while plan.decode(&Echo, "t", 2) {}
+        while plan.decode(&Echo, "t", unknown, 2) {}
         plan
     }
 
     #[test]
     fn each_record_has_the_fate_that_its_headers_and_the_projection_decide() {
         let id = "0190b3d2-7e2c-7f3a-8f60-1f2e3d4c5b6a";
-        let plan = plan(&[
+        let records: [&[(&str, &str)]; 8] = [
             &[("ce_type", "A"), ("ce_source", "urn:x"), ("ce_sequence", "5")],
             &[("ce_type", "Other")],
             &[("ce_type", "Panic"), ("ce_id", id)],
@@ -238,7 +265,8 @@ mod tests {
             &[("ce_type", "A")],
             &[("ce_type", "A"), ("ce_id", id), ("ce_source", "urn:y")],
             &[("ce_type", "A"), ("ce_sequence", "6"), ("ce_source", "urn:z"), ("ce_sequence", "7")],
-        ]);
+        ];
+        let plan = plan(&records, UnknownTypes::Skip);
         let lane = lane(Some(b"21"));
         assert_eq!(plan.fates[0], Fate::Apply(Identity::Sequence { source: 0, sequence: 5, lane }));
         assert_eq!(plan.events[0].as_deref(), Some("t/A"));
@@ -255,5 +283,14 @@ mod tests {
         assert_eq!(plan.fates[7], Fate::Apply(Identity::Sequence { source: 1, sequence: 6, lane }));
         assert_eq!(plan.sources, ["urn:x", "urn:z"]);
         assert_eq!(plan.events.iter().flatten().count(), 3);
+    }
+
+    #[test]
+    fn a_record_of_an_unknown_type_has_the_fate_that_the_settings_decide() {
+        let records: [&[(&str, &str)]; 2] = [&[("ce_type", "Foreign")], &[("ce_type", "Other")]];
+        assert_eq!(plan(&records, UnknownTypes::Skip).fates, [Fate::SkipUnknown, Fate::Skip]);
+        let error = r#"event type "Foreign" is not known"#;
+        let rejected = Fate::Reject(Rejection::new(UNKNOWN_EVENT_TYPE, error));
+        assert_eq!(plan(&records, UnknownTypes::DeadLetter).fates, [rejected, Fate::Skip]);
     }
 }

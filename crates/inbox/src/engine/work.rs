@@ -10,7 +10,7 @@ use kafka_client::{RecordBatch, TopicPartition};
 use super::board::Verdict;
 use super::failure::{Disposition, Failure, chain, disposition};
 use super::flood::Flood;
-use super::plan::{Fate, Identity, Plan, Rejection};
+use super::plan::{Fate, Identity, Plan, Rejection, UNKNOWN_EVENT_TYPE};
 use super::session::Session;
 use super::span::{Isolation, Span};
 use super::transaction::{Attempt, Ended};
@@ -144,7 +144,8 @@ impl<E: Send + Sync + 'static> Job<E> {
             return;
         }
         let topic = shared.short_topic(&self.origin.topic);
-        while self.plan.decode(&*shared.projection, topic, DECODE_RECORDS) {
+        let unknown = shared.settings.unknown_types;
+        while self.plan.decode(&*shared.projection, topic, unknown, DECODE_RECORDS) {
             tokio::task::yield_now().await;
         }
         self.is_decoded = true;
@@ -255,12 +256,20 @@ impl<E: Send + Sync + 'static> Job<E> {
 
     fn note<P>(&self, shared: &Shared<P>, span: &Span, ended: &Ended, time: Duration) {
         let group = &shared.settings.kafka.group;
-        let mut letters = 0_usize;
+        let (mut letters, mut unknown) = (0_usize, 0_usize);
         for index in span.records.clone() {
-            if let Fate::Reject(rejection) = &self.plan.fates[index] {
-                letters += 1;
-                metrics::dead_lettered(group, rejection.reason);
+            match &self.plan.fates[index] {
+                Fate::Reject(rejection) => {
+                    letters += 1;
+                    unknown += usize::from(rejection.reason == UNKNOWN_EVENT_TYPE);
+                    metrics::dead_lettered(group, rejection.reason);
+                }
+                Fate::SkipUnknown => unknown += 1,
+                Fate::Apply(_) | Fate::Skip => {}
             }
+        }
+        if unknown > 0 {
+            metrics::unknown_types(group, unknown);
         }
         if letters > 0 {
             tracing::warn!(partition = %self.origin, letters, "records became dead letters");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use inbox::UnknownTypes;
 use inbox::dead_letter::{DeadLetterPublisher, PublisherSettings};
 use kafka_client::{ProducerSettings, TopicReader};
 use testkit::eventually;
@@ -88,6 +89,30 @@ async fn a_dead_letter_is_not_remembered_as_handled() -> Result<()> {
     running.stop().await?;
     assert_eq!(fixture.effects().await?, ["e9"]);
     fixture.remove().await
+}
+
+#[tokio::test]
+async fn a_record_of_an_unknown_type_is_skipped_or_a_dead_letter_as_the_settings_say() -> Result<()> {
+    for (policy, reasons, sums) in [
+        (UnknownTypes::Skip, vec![], [2, 0, 0, 2]),
+        (UnknownTypes::DeadLetter, vec![(1, "unknown_event_type".to_owned())], [2, 0, 1, 1]),
+    ] {
+        let fixture = Fixture::new(1).await?;
+        let foreign = |name| Record::plain(0, "foreign").with("ce_type", name);
+        let records =
+            [Record::event(0, 0, "e0"), foreign(b"Foreign"), foreign(b"Other"), Record::event(0, 1, "e1")];
+        fixture.produce(&records).await?;
+        let mut settings = fixture.settings();
+        settings.unknown_types = policy;
+        let running = fixture.start_with(settings, fixture.database.options());
+        fixture.passed(4).await?;
+        running.stop().await?;
+        assert_eq!(fixture.effects().await?, ["e0", "e1"]);
+        assert_eq!(fixture.reasons().await?, reasons);
+        assert_eq!(fixture.sums().await?, sums);
+        fixture.remove().await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]

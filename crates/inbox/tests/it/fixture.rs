@@ -57,7 +57,7 @@ pub(crate) fn events(partition: i32, range: std::ops::Range<u64>) -> Vec<Record>
 }
 
 /// Writes each event down. Values beginning with `bad` are refused, `panic` panics in decoding, `explode` in applying,
-/// `overflow` makes a number too large; type `Other` is not used.
+/// `overflow` makes a number too large; type `Other` is not used, type `Foreign` not known.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     pub(crate) committed: AtomicU64,
@@ -76,6 +76,9 @@ impl Projection for Effects {
             .map_err(|error| Refusal { reason: "malformed", error: error.to_string() })?;
         if record.event_type == "Other" {
             return Ok(Decision::Skip);
+        }
+        if record.event_type == "Foreign" {
+            return Ok(Decision::Unknown);
         }
         if value.starts_with("bad") && !self.is_mended.load(Ordering::SeqCst) {
             return Err(Refusal { reason: "malformed", error: format!("value '{value}' is bad\0") });

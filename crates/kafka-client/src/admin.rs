@@ -12,6 +12,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::settings::ClientSettings;
+use crate::topic_id::{TopicId, describe_topics};
 
 /// How long a question or an order to the brokers may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -197,6 +198,20 @@ impl Admin {
             ends.insert(partition, self.watermarks(topic, partition).await?.high);
         }
         Ok(ends)
+    }
+
+    /// The id of each topic's present life; topics that do not exist are left out. Never creates one.
+    ///
+    /// # Errors
+    /// No answer, or a name that cannot be a topic's.
+    pub async fn topic_ids(&self, topics: &[&str]) -> Result<BTreeMap<String, TopicId>, AdminError> {
+        let native = Arc::clone(&self.native);
+        let topics: Vec<String> = topics.iter().map(|topic| (*topic).to_owned()).collect();
+        ask("reading topic ids", move || {
+            let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+            describe_topics(native.inner(), &names, ASK_TIMEOUT)
+        })
+        .await
     }
 
     async fn metadata(&self) -> Result<Metadata, AdminError> {

@@ -13,6 +13,7 @@ mod polled;
 mod producer;
 mod reader;
 mod settings;
+mod topic_id;
 mod weak;
 
 pub use awaited::{AwaitedProducer, OpenCall, PublishError};
@@ -28,4 +29,5 @@ pub use producer::{
 };
 pub use reader::{ReadError, StoredRecord, TopicReader};
 pub use settings::ClientSettings;
+pub use topic_id::TopicId;
 pub use weak::{WeakSetting, refuse_weak_settings};

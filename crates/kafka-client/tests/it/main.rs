@@ -3,3 +3,4 @@
 
 mod producer;
 mod reader;
+mod topic_id;

@@ -6,6 +6,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::{Connection as _, PgConnection};
 use thiserror::Error;
+use uuid::Uuid;
 
 use crate::store::offsets as store;
 
@@ -20,6 +21,8 @@ pub struct StoredOffset {
     pub partition: i32,
     /// Reading goes on here.
     pub next_offset: i64,
+    /// The topic whose offset it is; `None` until the partition is next assigned.
+    pub topic_id: Option<Uuid>,
     /// Why it is not read.
     pub halted: Option<String>,
     /// The process that moved it last.
@@ -44,7 +47,7 @@ pub struct OffsetTarget {
 pub enum OffsetChange {
     /// Go on reading where the partition was halted.
     Resume,
-    /// Go on reading here.
+    /// Go on reading here, in whatever topic has the name now.
     Set(i64),
 }
 
@@ -111,11 +114,14 @@ pub async fn change_offset(
         OffsetChange::Set(offset) if offset < 0 => return Err(OffsetError::Negative(offset)),
         OffsetChange::Set(offset) => ("set", offset),
     };
-    let is_same = before.halted.is_none() && before.next_offset == offset;
+    let forget_topic = action == "set";
+    let is_same = before.halted.is_none()
+        && before.next_offset == offset
+        && !(forget_topic && before.topic_id.is_some());
     if is_same {
         return Ok((before.clone(), before));
     }
-    store::update_offset(&mut tx, target, offset).await?;
+    store::update_offset(&mut tx, target, offset, forget_topic).await?;
     store::insert_audit(&mut tx, &before, offset, action, operator).await?;
     let after = store::lock_offset(&mut tx, target).await?.ok_or_else(unknown)?;
     if dry_run {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use kafka_client::TopicPartition;
 use thiserror::Error;
+use uuid::Uuid;
 
 use crate::metrics;
 
@@ -35,6 +36,19 @@ pub enum StopReason {
         /// One past the last offset.
         high: i64,
     },
+    /// The topic was deleted and created again, even if it was refilled past the stored offset.
+    #[error(
+        "topic id was {read} and is {found}: the topic was created again and is not the one that was read"
+    )]
+    TopicChanged {
+        /// The id of the topic whose offset is stored.
+        read: Uuid,
+        /// The id that the brokers tell.
+        found: Uuid,
+    },
+    /// The brokers do not tell the topic's id, or do not have the topic. It is asked for again.
+    #[error("topic id is not known: the topic does not exist, or no broker answers")]
+    TopicUnknown,
     /// The broker refused the offset while reading.
     #[error("log does not have offset {0}")]
     OutOfRange(i64),
@@ -55,6 +69,8 @@ impl StopReason {
         match self {
             Self::BelowLogStart { .. }
             | Self::BeyondLogEnd { .. }
+            | Self::TopicChanged { .. }
+            | Self::TopicUnknown
             | Self::OutOfRange(_)
             | Self::Halted(_)
             | Self::LogUnknown => true,

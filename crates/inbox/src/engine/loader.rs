@@ -1,5 +1,6 @@
 //! Where partitions begin: the stored offset, or the log's start for a partition that was never read.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -7,11 +8,12 @@ use kafka_client::admin::Watermarks;
 use kafka_client::{TopicPartition, WatermarkReader};
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
+use uuid::Uuid;
 
 use super::failure::chain;
 use super::session::{connect, session_options};
 use crate::status::StopReason;
-use crate::store::progress::{find_group, find_offset, insert_group, insert_progress};
+use crate::store::progress::{Stored, fill_topic_id, find_group, find_offset, insert_group, insert_progress};
 
 /// First and longest wait while the database is away.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
@@ -55,9 +57,10 @@ impl Loader {
                 (origin, found.ok())
             })
             .collect();
+        let topic_ids = self.topic_ids(&known).await;
         let mut pause = BACKOFF_FIRST;
         loop {
-            match self.read(&known).await {
+            match self.read(&known, &topic_ids).await {
                 Ok((group, beginnings)) => return Loaded { rebalance, group, beginnings },
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "stored offsets are not known");
@@ -68,21 +71,40 @@ impl Loader {
         }
     }
 
+    /// Without an answer no topic has an id, and none of their partitions begins.
+    async fn topic_ids(&self, partitions: &[(TopicPartition, Option<Watermarks>)]) -> BTreeMap<String, Uuid> {
+        let topics = partitions.iter().map(|(origin, _)| origin.topic.to_string()).collect();
+        match self.watermarks.topic_ids(topics).await {
+            Ok(ids) => ids.into_iter().map(|(topic, id)| (topic, Uuid::from_bytes(id.to_bytes()))).collect(),
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "topic ids are not known");
+                BTreeMap::new()
+            }
+        }
+    }
+
     async fn read(
         &self,
         partitions: &[(TopicPartition, Option<Watermarks>)],
+        topic_ids: &BTreeMap<String, Uuid>,
     ) -> Result<(i16, Vec<Beginning>), sqlx::Error> {
         let mut connection = connect(&session_options(&self.options)).await?;
         let group = self.group_number(&mut connection).await?;
         let mut beginnings = Vec::with_capacity(partitions.len());
         for (origin, watermarks) in partitions {
+            let topic_id = topic_ids.get(&*origin.topic).copied();
             let mut stored = find_offset(&mut connection, group, origin).await?;
-            if let (None, Some(watermarks)) = (&stored, watermarks) {
-                insert_progress(&mut connection, group, origin, watermarks.low, &self.owner).await?;
+            if let (None, Some(watermarks), Some(_)) = (&stored, watermarks, topic_id) {
+                insert_progress(&mut connection, group, origin, watermarks.low, topic_id, &self.owner)
+                    .await?;
                 stored = find_offset(&mut connection, group, origin).await?;
             }
-            beginnings
-                .push(Beginning { origin: origin.clone(), offset: decide_beginning(stored, *watermarks) });
+            let is_nameless = stored.as_ref().is_some_and(|stored| stored.topic_id.is_none());
+            let offset = decide_beginning(stored, *watermarks, topic_id);
+            if let (true, Ok(_), Some(topic_id)) = (is_nameless, &offset, topic_id) {
+                fill_topic_id(&mut connection, group, origin, topic_id).await?;
+            }
+            beginnings.push(Beginning { origin: origin.clone(), offset });
         }
         Ok((group, beginnings))
     }
@@ -96,25 +118,33 @@ impl Loader {
     }
 }
 
-/// Without watermarks the broker judges the offset when it is read. `stored` is an offset, and why it is not read.
+/// Without watermarks the broker judges the offset when it is read. Without the topic's id nobody could: a topic that was
+/// created again may have the offset, too.
 fn decide_beginning(
-    stored: Option<(i64, Option<String>)>,
+    stored: Option<Stored>,
     watermarks: Option<Watermarks>,
+    topic_id: Option<Uuid>,
 ) -> Result<i64, (i64, StopReason)> {
-    let stored = match stored {
-        Some((stored, Some(halted))) => return Err((stored, StopReason::Halted(halted))),
-        Some((stored, None)) => Some(stored),
-        None => None,
+    let Some(Stored { next_offset: stored, halted, topic_id: read }) = stored else {
+        return Err((0, StopReason::LogUnknown));
     };
-    match (stored, watermarks) {
-        (None, _) => Err((0, StopReason::LogUnknown)),
-        (Some(stored), Some(Watermarks { low, .. })) if stored < low => {
+    if let Some(halted) = halted {
+        return Err((stored, StopReason::Halted(halted)));
+    }
+    let Some(found) = topic_id else {
+        return Err((stored, StopReason::TopicUnknown));
+    };
+    if let Some(read) = read.filter(|read| *read != found) {
+        return Err((stored, StopReason::TopicChanged { read, found }));
+    }
+    match watermarks {
+        Some(Watermarks { low, .. }) if stored < low => {
             Err((stored, StopReason::BelowLogStart { stored, low }))
         }
-        (Some(stored), Some(Watermarks { high, .. })) if stored > high => {
+        Some(Watermarks { high, .. }) if stored > high => {
             Err((stored, StopReason::BeyondLogEnd { stored, high }))
         }
-        (Some(stored), _) => Ok(stored),
+        _ => Ok(stored),
     }
 }
 
@@ -122,20 +152,38 @@ fn decide_beginning(
 mod tests {
     use super::*;
 
+    const TOPIC: Uuid = Uuid::from_u128(1);
+
+    fn stored(next_offset: i64) -> Stored {
+        Stored { next_offset, halted: None, topic_id: Some(TOPIC) }
+    }
+
     #[test]
     fn a_partition_begins_at_its_stored_offset_if_the_log_has_it() {
         let log = Some(Watermarks { low: 10, high: 20 });
-        for (stored, expected) in [
+        for (offset, expected) in [
             (9, Err((9, StopReason::BelowLogStart { stored: 9, low: 10 }))),
             (10, Ok(10)),
             (20, Ok(20)),
             (21, Err((21, StopReason::BeyondLogEnd { stored: 21, high: 20 }))),
         ] {
-            assert_eq!(decide_beginning(Some((stored, None)), log), expected);
+            assert_eq!(decide_beginning(Some(stored(offset)), log, Some(TOPIC)), expected);
         }
-        assert_eq!(decide_beginning(Some((99, None)), None), Ok(99));
-        let halted = Some((15, Some("flood".to_owned())));
-        assert_eq!(decide_beginning(halted, log), Err((15, StopReason::Halted("flood".to_owned()))));
-        assert_eq!(decide_beginning(None, None), Err((0, StopReason::LogUnknown)));
+        assert_eq!(decide_beginning(Some(stored(99)), None, Some(TOPIC)), Ok(99));
+        let halted = Stored { halted: Some("flood".to_owned()), ..stored(15) };
+        let expected = Err((15, StopReason::Halted("flood".to_owned())));
+        assert_eq!(decide_beginning(Some(halted), log, Some(TOPIC)), expected);
+        assert_eq!(decide_beginning(None, None, Some(TOPIC)), Err((0, StopReason::LogUnknown)));
+    }
+
+    #[test]
+    fn a_partition_of_another_or_an_unknown_topic_does_not_begin() {
+        let log = Some(Watermarks { low: 10, high: 20 });
+        let found = Uuid::from_u128(2);
+        let changed = StopReason::TopicChanged { read: TOPIC, found };
+        assert_eq!(decide_beginning(Some(stored(15)), log, Some(found)), Err((15, changed)));
+        assert_eq!(decide_beginning(Some(stored(15)), log, None), Err((15, StopReason::TopicUnknown)));
+        let nameless = Stored { topic_id: None, ..stored(15) };
+        assert_eq!(decide_beginning(Some(nameless), log, Some(found)), Ok(15));
     }
 }

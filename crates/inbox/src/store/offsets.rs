@@ -10,7 +10,7 @@ pub(crate) async fn list_offsets(
     consumer_group: Option<&str>,
 ) -> Result<Vec<StoredOffset>, sqlx::Error> {
     sqlx::query_as(
-        "select g.name as consumer_group, p.topic, p.partition, p.next_offset, p.halted, p.owner, p.updated_at
+        "select g.name as consumer_group, p.topic, p.partition, p.next_offset, p.topic_id, p.halted, p.owner, p.updated_at
            from inbox.progress p
            join inbox.consumer_group g on g.id = p.consumer_group
           where $1::text is null or g.name = $1
@@ -27,7 +27,7 @@ pub(crate) async fn lock_offset(
     target: &OffsetTarget,
 ) -> Result<Option<StoredOffset>, sqlx::Error> {
     sqlx::query_as(
-        "select g.name as consumer_group, p.topic, p.partition, p.next_offset, p.halted, p.owner, p.updated_at
+        "select g.name as consumer_group, p.topic, p.partition, p.next_offset, p.topic_id, p.halted, p.owner, p.updated_at
            from inbox.progress p
            join inbox.consumer_group g on g.id = p.consumer_group
           where g.name = $1 and p.topic = $2 and p.partition = $3
@@ -41,11 +41,12 @@ pub(crate) async fn lock_offset(
 }
 
 /// Moves a locked offset and clears why it was halted. Forward, the offsets between count as skipped; back, the group is
-/// as if it had begun so much earlier.
+/// as if it had begun so much earlier. With `forget_topic` the next assignment takes over the topic that it finds.
 pub(crate) async fn update_offset(
     tx: &mut PgConnection,
     target: &OffsetTarget,
     offset: i64,
+    forget_topic: bool,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "update inbox.progress p
@@ -53,6 +54,7 @@ pub(crate) async fn update_offset(
                 skipped      = p.skipped + greatest($4 - p.next_offset, 0),
                 first_offset = p.first_offset - greatest(p.next_offset - $4, 0),
                 halted       = null,
+                topic_id     = case when $5 then null else p.topic_id end,
                 updated_at   = clock_timestamp()
            from inbox.consumer_group g
           where g.id = p.consumer_group and g.name = $1 and p.topic = $2 and p.partition = $3",
@@ -61,6 +63,7 @@ pub(crate) async fn update_offset(
     .bind(&target.topic)
     .bind(target.partition)
     .bind(offset)
+    .bind(forget_topic)
     .execute(tx)
     .await?;
     Ok(())

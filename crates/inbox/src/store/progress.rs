@@ -2,6 +2,7 @@
 
 use kafka_client::TopicPartition;
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 /// The number of a group, or `None` before its first assignment.
 pub(crate) async fn find_group(
@@ -23,14 +24,24 @@ pub(crate) async fn insert_group(connection: &mut PgConnection, name: &str) -> R
     Ok(())
 }
 
-/// The stored offset of a partition, and why it is not read; `None` before its first assignment.
+/// Where a partition stands.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub(crate) struct Stored {
+    pub(crate) next_offset: i64,
+    /// Why it is not read.
+    pub(crate) halted: Option<String>,
+    /// The topic whose offset it is.
+    pub(crate) topic_id: Option<Uuid>,
+}
+
+/// Where a partition stands; `None` before its first assignment.
 pub(crate) async fn find_offset(
     connection: &mut PgConnection,
     group: i16,
     origin: &TopicPartition,
-) -> Result<Option<(i64, Option<String>)>, sqlx::Error> {
+) -> Result<Option<Stored>, sqlx::Error> {
     sqlx::query_as(
-        "select next_offset, halted from inbox.progress
+        "select next_offset, halted, topic_id from inbox.progress
           where consumer_group = $1 and topic = $2 and partition = $3",
     )
     .bind(group)
@@ -46,17 +57,39 @@ pub(crate) async fn insert_progress(
     group: i16,
     origin: &TopicPartition,
     first: i64,
+    topic_id: Option<Uuid>,
     owner: &str,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "insert into inbox.progress (consumer_group, topic, partition, next_offset, first_offset, owner)
-         values ($1, $2, $3, $4, $4, $5) on conflict do nothing",
+        "insert into inbox.progress (consumer_group, topic, partition, next_offset, first_offset, topic_id, owner)
+         values ($1, $2, $3, $4, $4, $5, $6) on conflict do nothing",
     )
     .bind(group)
     .bind(&*origin.topic)
     .bind(origin.partition)
     .bind(first)
+    .bind(topic_id)
     .bind(owner)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Remembers the topic of an offset that has none.
+pub(crate) async fn fill_topic_id(
+    connection: &mut PgConnection,
+    group: i16,
+    origin: &TopicPartition,
+    topic_id: Uuid,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update inbox.progress set topic_id = $4
+          where consumer_group = $1 and topic = $2 and partition = $3 and topic_id is null",
+    )
+    .bind(group)
+    .bind(&*origin.topic)
+    .bind(origin.partition)
+    .bind(topic_id)
     .execute(connection)
     .await?;
     Ok(())

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use inbox::StopReason;
+use inbox::offsets::{OffsetChange, OffsetTarget, Operator, change_offset};
 use testkit::eventually;
 
 use crate::fixture::{Fixture, Record, Running, events, has_partitions, names};
@@ -57,6 +58,45 @@ async fn a_stored_offset_beyond_the_logs_end_stops_its_partition_and_no_other() 
     })
     .await?;
     assert!(running.status.alive());
+    running.stop().await?;
+    fixture.remove().await
+}
+
+#[tokio::test]
+async fn a_topic_created_again_and_refilled_stops_until_an_operator_sets_the_offset() -> Result<()> {
+    let fixture = Fixture::new(1).await?;
+    fixture.produce(&events(0, 0..3)).await?;
+    let running = fixture.start();
+    fixture.passed(3).await?;
+    running.stop().await?;
+    fixture.admin.delete_topics(&[&fixture.topic]).await?;
+    eventually("topic is gone", async || {
+        Ok(fixture.admin.partition_count(&fixture.topic).await?.is_none().then_some(()))
+    })
+    .await?;
+    fixture.create_topic("events", 1).await?;
+    // The log has the stored offset 3 again: only the id tells.
+    fixture.produce(&events(0, 10..20)).await?;
+    let running = fixture.start();
+    let reason = is_stopped(&running).await?;
+    assert!(matches!(reason, StopReason::TopicChanged { .. }), "{reason}");
+    eventually("not ready, and says why", async || {
+        Ok(running.status.not_ready().filter(|text| text.contains("created again")))
+    })
+    .await?;
+    assert_eq!(fixture.effects().await?, names(0..3));
+    let target = OffsetTarget { consumer_group: fixture.group(), topic: fixture.topic.clone(), partition: 0 };
+    let operator = Operator { by: "test".to_owned(), reason: "new topic".to_owned() };
+    let mut connection = fixture.database.connect().await?;
+    change_offset(&mut connection, &target, OffsetChange::Set(0), &operator, false).await?;
+    fixture.passed(10).await?;
+    running.stop().await?;
+    let expected: Vec<String> = names(0..3).into_iter().chain(names(10..20)).collect();
+    assert_eq!(fixture.effects().await?, expected);
+    // The new topic is the known one from now on.
+    fixture.produce(&events(0, 20..22)).await?;
+    let running = fixture.start();
+    fixture.passed(12).await?;
     running.stop().await?;
     fixture.remove().await
 }

@@ -11,6 +11,7 @@ mod lane;
 mod poll;
 mod settings;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, OnceLock, Weak};
@@ -27,6 +28,7 @@ pub use batch::{HeaderIter, RecordBatch, RecordRef, RecordTime, TopicPartition};
 pub use settings::ConsumerSettings;
 
 use crate::admin::Watermarks;
+use crate::topic_id::{TopicId, describe_topics};
 use chunks::ChunkPool;
 use context::Context;
 use poll::{PollState, PollThread};
@@ -281,6 +283,23 @@ impl WatermarkReader {
         });
         let (low, high) = asked.await.map_err(|_| WatermarksError::Closed)??;
         Ok(Watermarks { low, high })
+    }
+
+    /// The ids of topics; those that do not exist are left out.
+    ///
+    /// # Errors
+    /// No answer within 10 s, or the consumer is closed.
+    pub async fn topic_ids(
+        &self,
+        topics: BTreeSet<String>,
+    ) -> Result<BTreeMap<String, TopicId>, WatermarksError> {
+        let native = self.native.clone();
+        let asked = tokio::task::spawn_blocking(move || {
+            let native = native.upgrade().ok_or(WatermarksError::Closed)?;
+            let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+            describe_topics(native.client(), &names, WATERMARKS_TIMEOUT).map_err(WatermarksError::Ask)
+        });
+        asked.await.map_err(|_| WatermarksError::Closed)?
     }
 }
 

@@ -160,12 +160,15 @@ impl DeadLetterPublisher {
         let (mut cursor, mut unsent) = (Cursor::default(), 0);
         loop {
             let mut tx = connection.begin().await?;
-            if !lock_publishing(&mut tx, group).await? {
-                break;
-            }
+            let is_publisher = lock_publishing(&mut tx, group).await?;
             let limit = i64::from(self.settings.batch_rows_max);
-            let letters = list_unpublished(&mut tx, group, cursor, limit).await?;
-            let Some(last) = letters.last() else { break };
+            let letters =
+                if is_publisher { list_unpublished(&mut tx, group, cursor, limit).await? } else { Vec::new() };
+            let Some(last) = letters.last() else {
+                // A transaction that is only dropped stays open, and keeps the lock, until the connection is used again.
+                tx.rollback().await?;
+                break;
+            };
             cursor = Cursor { first_seen: last.first_seen, id: last.row.id };
             let mut records = Vec::with_capacity(letters.len());
             for letter in &letters {

@@ -226,3 +226,36 @@ async fn two_publishers_send_each_letter_once() -> Result<()> {
     assert_eq!(fixture.record_count(&format!("{}-dlt", fixture.topic)).await?, 300);
     fixture.remove().await
 }
+
+#[tokio::test]
+async fn a_publisher_that_waits_for_letters_keeps_no_other_from_publishing() -> Result<()> {
+    let fixture = Fixture::new(1).await?;
+    fixture.create_topic("events-dlt", 1).await?;
+    fixture.produce(&[Record::event(0, 0, "bad")]).await?;
+    let running = fixture.start();
+    fixture.passed(1).await?;
+    running.stop().await?;
+    let stop = CancellationToken::new();
+    let mut settings =
+        PublisherSettings::new(vec![fixture.group()], ProducerSettings::new(fixture.client()));
+    // After the first round it only waits.
+    settings.interval = Duration::from_secs(3_600);
+    let publisher = DeadLetterPublisher::new(settings, fixture.database.options())?;
+    let publishing = tokio::spawn(publisher.run(stop.clone()));
+    let mut connection = fixture.database.connect().await?;
+    eventually("dead letter is published", async || {
+        let counts = inbox::progress::dead_letter_counts(&mut connection, Some(&fixture.group())).await?;
+        Ok(counts.iter().all(|count| count.status == "published").then_some(()))
+    })
+    .await?;
+    eventually("nobody is locked out", async || {
+        let locks = "select count(*) from pg_locks l join pg_database d on d.oid = l.database
+                      where l.locktype = 'advisory' and d.datname = current_database()";
+        let locks: i64 = sqlx::query_scalar(locks).fetch_one(&mut connection).await?;
+        Ok((locks == 0).then_some(()))
+    })
+    .await?;
+    stop.cancel();
+    publishing.await?;
+    fixture.remove().await
+}

@@ -21,7 +21,7 @@ pub struct ConsumerSettings {
     pub revoke_grace: Duration,
     /// How long batches may go on when the process ends.
     pub shutdown_grace: Duration,
-    /// Limit of one transaction.
+    /// Limit of one transaction; the server's, too, for a process that is frozen in the middle of one.
     pub transaction_timeout: Duration,
     /// Not ready when a partition has lag and has not moved for so long.
     pub stall_after: Duration,

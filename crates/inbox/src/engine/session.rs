@@ -20,8 +20,13 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(options: &PgConnectOptions) -> Self {
-        Self { options: session_options(options), connection: None, sources: HashMap::new() }
+    /// `transaction_timeout` is also the server's limit for a transaction whose client says nothing: a process that is frozen
+    /// in the middle of one would otherwise keep its partition's row locked, and all its successors waiting, until it
+    /// is thawed.
+    pub(crate) fn new(options: &PgConnectOptions, transaction_timeout: Duration) -> Self {
+        let limit = transaction_timeout.as_millis().max(1).to_string();
+        let options = session_options(options).options([("idle_in_transaction_session_timeout", limit)]);
+        Self { options, connection: None, sources: HashMap::new() }
     }
 
     /// The connection, opened if there is none.

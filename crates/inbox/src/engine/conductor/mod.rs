@@ -68,7 +68,8 @@ impl<P: Projection> Conductor<P> {
         events: UnboundedReceiver<ConsumerEvent>,
         status: Arc<StreamerStatus>,
     ) -> Self {
-        let idle = (0..shared.settings.workers).map(|_| Session::new(&options)).collect();
+        let limit = shared.settings.transaction_timeout;
+        let idle = (0..shared.settings.workers).map(|_| Session::new(&options, limit)).collect();
         Self {
             shared,
             options,
@@ -236,7 +237,7 @@ impl<P: Projection> Conductor<P> {
                 }
             }
             Err(error) => {
-                self.idle.push(Session::new(&self.options));
+                self.idle.push(Session::new(&self.options, self.shared.settings.transaction_timeout));
                 if error.is_panic() {
                     tracing::error!(%error, "worker panicked");
                 }

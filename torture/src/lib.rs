@@ -2,6 +2,8 @@
 //! same transactions as the events.
 //!
 //! A harness that finds nothing proves nothing until it has found something: the same harness must catch relays that are
-//! wrong on purpose (`outbox::Variant`). Deliberately absent: any word of commerce.
+//! wrong on purpose (`outbox::Variant`), and consumers that are (`inbox::Variant`). Deliberately absent: any word of commerce.
 
+pub mod inbox;
 pub mod outbox;
+mod process;

@@ -29,7 +29,7 @@ enum Task {
     Test(Rest),
     /// Measure
     Bench(Rest),
-    /// Try to make the outbox lose or reorder an event
+    /// Try to make outbox and inbox lose, double or reorder an event
     Torture(Rest),
     /// Check the rules about the repository's shape
     Tidy,

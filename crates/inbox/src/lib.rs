@@ -17,6 +17,7 @@ mod status;
 mod store;
 pub mod streamer;
 
+pub use kill::kill_point;
 pub use projection::{Decision, Projection, RecordView, Refusal};
 pub use settings::{ConsumerSettings, FloodLimits, SettingsError, UnknownTypes};
 pub use status::{PartitionStatus, StopReason, StreamerStatus};

@@ -1,6 +1,5 @@
 //! One relay as a process of its own.
 
-use std::io::Read;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +9,6 @@ use kafka_client::{ClientSettings, ProducerSettings};
 use outbox::{RelaySettings, RelayStatus, TickerSettings};
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 use super::variant::Variant;
 use super::wrong_relays;
@@ -44,23 +41,7 @@ pub struct RelayArguments {
 /// Whatever ends the relay.
 pub async fn run_relay(arguments: RelayArguments) -> Result<()> {
     let _scenario = fail::FailScenario::setup();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(tracing_subscriber::filter::LevelFilter::INFO)
-        .init();
-    let stop = CancellationToken::new();
-    let mut terminated = signal(SignalKind::terminate())?;
-    let told = stop.clone();
-    tokio::spawn(async move {
-        terminated.recv().await;
-        told.cancel();
-    });
-    let orphaned = stop.clone();
-    std::thread::spawn(move || {
-        // Nothing is ever written to it: it ends with whoever started this process.
-        let _ = std::io::stdin().read(&mut [0]);
-        orphaned.cancel();
-    });
+    let stop = crate::process::begin()?;
     let options = PgConnectOptions::from_str(&arguments.database_url)?.disable_statement_logging();
     let producer = ProducerSettings::new(ClientSettings::new(&arguments.brokers, &arguments.owner));
     if !arguments.relay.keeps_positions() {

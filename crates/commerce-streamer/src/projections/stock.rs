@@ -48,6 +48,7 @@ impl StockProjection {
     async fn invalidate(&self, states: &[State]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let invalidations: Vec<Invalidation> = states.iter().copied().map(Into::into).collect();
         self.cache.invalidate(&invalidations).await?;
+        inbox::kill_point("inbox.in_invalidation");
         let mut connection = self.pool.get().await?;
         store::clear_intents(&mut connection, states).await?;
         Ok(())

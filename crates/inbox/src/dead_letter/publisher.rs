@@ -19,7 +19,7 @@ use super::inquiry::{LetterDepth, letter_depths};
 use super::record::{Outgoing, outgoing};
 use super::sender::{Sender, SenderError};
 use crate::engine::failure::chain;
-use crate::kill::kill_point;
+use crate::kill::{is_sabotaged, kill_point};
 use crate::metrics;
 use crate::store::dead_letter::{Cursor, list_unpublished, lock_publishing, mark_published};
 
@@ -162,8 +162,11 @@ impl DeadLetterPublisher {
             let mut tx = connection.begin().await?;
             let is_publisher = lock_publishing(&mut tx, group).await?;
             let limit = i64::from(self.settings.batch_rows_max);
-            let letters =
-                if is_publisher { list_unpublished(&mut tx, group, cursor, limit).await? } else { Vec::new() };
+            let letters = if is_publisher {
+                list_unpublished(&mut tx, group, cursor, limit).await?
+            } else {
+                Vec::new()
+            };
             let Some(last) = letters.last() else {
                 // A transaction that is only dropped stays open, and keeps the lock, until the connection is used again.
                 tx.rollback().await?;
@@ -176,6 +179,14 @@ impl DeadLetterPublisher {
                 let mut record = outgoing(&letter.row, &settings.topic_suffix, settings.record_bytes_max);
                 record.partition = self.same_partition(&record).await?;
                 records.push((letter.row.id, record));
+            }
+            if is_sabotaged("inbox.letter_not_awaited") {
+                let all: Vec<Uuid> = records.iter().map(|(id, _)| *id).collect();
+                mark_published(&mut tx, &all).await?;
+                tx.commit().await?;
+                kill_point("inbox.after_dlt_send");
+                self.send(&records).await;
+                continue;
             }
             let sent = self.send(&records).await;
             kill_point("inbox.after_dlt_send");

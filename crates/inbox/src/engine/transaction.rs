@@ -1,6 +1,6 @@
 //! One span of a batch in one transaction: fence, idempotency, effect, dead letters, offset.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt as _;
@@ -14,7 +14,7 @@ use super::plan::{Fate, Identity, Plan, Rejection, panic_text};
 use super::span::Span;
 use super::work::Shared;
 use crate::dead_letter;
-use crate::kill::kill_point;
+use crate::kill::{answer, is_sabotaged, kill_point};
 use crate::projection::Projection;
 use crate::store::dead_letter::insert_dead_letters;
 use crate::store::handled::{insert_blocks, insert_ids, lock_blocks, update_blocks};
@@ -69,12 +69,19 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
         connection: &mut PgConnection,
         shared: &Shared<P>,
     ) -> Result<Ended, Failure> {
+        let origin = self.plan.batch.origin.clone();
+        kill_point("inbox.before_fence");
+        let is_told_first = is_sabotaged("inbox.position_first");
+        if is_told_first {
+            self.tell_first(connection, &shared.settings.owner).await?;
+        }
         let mut tx =
             connection.begin_with("begin isolation level read committed").await.map_err(engine("begin"))?;
-        let origin = self.plan.batch.origin.clone();
         let stored = progress::lock_offset(&mut tx, self.group, &origin).await.map_err(engine("fence"))?;
         let stored = stored.ok_or(Failure::NoProgress)?;
-        if stored != self.span.expected {
+        let is_unfenced = is_told_first || is_sabotaged("inbox.no_fence");
+        let believed = if is_unfenced { stored } else { self.span.expected };
+        if stored != believed {
             tx.rollback().await.map_err(engine("rollback"))?;
             let had_committed = self.is_in_doubt && stored == self.span.next;
             return Ok(if had_committed { Ended::HadCommitted } else { Ended::Fenced { stored } });
@@ -91,11 +98,14 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
                 return Ok(Ended::Rejected);
             }
         };
+        kill_point("inbox.after_dedup");
         self.fresh.clone_from(&settled.fresh);
         self.take_events();
         self.apply(&mut tx, shared).await?;
+        kill_point("inbox.after_upsert");
         let dead_lettered = self.write_dead_letters(&mut tx, shared).await?;
         let advance = advance(self.span, settled.fresh.len(), settled.duplicates, dead_lettered);
+        let advance = Advance { expected: believed, ..advance };
         let owner = &shared.settings.owner;
         let is_moved = progress::advance(&mut tx, self.group, &origin, &advance, owner, self.halt)
             .await
@@ -105,11 +115,21 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
             return Err(Failure::NoProgress);
         }
         kill_point("inbox.before_commit");
-        tx.commit().await.map_err(|error| {
+        answer("inbox.commit_answer_lost", tx.commit()).await.map_err(|error| {
             if is_refused(&error) { Failure::Apply(error) } else { Failure::Commit(error) }
         })?;
         kill_point("inbox.after_commit");
         Ok(Ended::Committed(advance))
+    }
+
+    /// What a consumer does that tells how far it is before it is there: wrong on purpose.
+    async fn tell_first(&self, connection: &mut PgConnection, owner: &str) -> Result<(), Failure> {
+        let (expected, next) = (self.span.expected, self.span.next);
+        let told = Advance { expected, next, ..Advance::default() };
+        progress::advance(connection, self.group, &self.plan.batch.origin, &told, owner, None)
+            .await
+            .map_err(engine("tell first"))?;
+        Ok(())
     }
 
     /// Answers which events of the span are new, and remembers them.
@@ -235,6 +255,11 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
             }
         }
         let count = rows.len();
+        if is_sabotaged("inbox.letters_are_handled") {
+            let ids: BTreeSet<_> =
+                rows.iter().filter_map(|row| row.event_id.as_ref()?.parse().ok()).collect();
+            insert_ids(tx, self.group, &ids).await.map_err(engine("insert ids"))?;
+        }
         if count > 0 {
             insert_dead_letters(tx, rows).await.map_err(engine("insert dead letters"))?;
         }

@@ -14,7 +14,7 @@ use super::plan::{Fate, Identity, Plan, Rejection, UNKNOWN_EVENT_TYPE};
 use super::session::Session;
 use super::span::{Isolation, Span};
 use super::transaction::{Attempt, Ended};
-use crate::kill::kill_point;
+use crate::kill::{is_sabotaged, kill_point};
 use crate::metrics;
 use crate::projection::Projection;
 use crate::settings::{ConsumerSettings, FloodLimits};
@@ -56,7 +56,8 @@ impl<E: Send + Sync + 'static> Job<E> {
     /// `expected` is the stored offset. Answers nothing for a batch without records.
     pub(crate) fn new(batch: RecordBatch, group: i16, expected: i64, flood: Flood) -> Option<Self> {
         let last = batch.get(batch.len().checked_sub(1)?)?.offset;
-        let span = Span { records: 0..batch.len(), expected, next: last + 1 };
+        let next = last + 1 + i64::from(is_sabotaged("inbox.offset_off_by_one"));
+        let span = Span { records: 0..batch.len(), expected, next };
         Some(Self {
             origin: batch.origin.clone(),
             group,
@@ -242,6 +243,7 @@ impl<E: Send + Sync + 'static> Job<E> {
                 metrics::bisected(&shared.settings.kafka.group);
                 self.spans.pop();
                 self.spans.extend([second, first]);
+                kill_point("inbox.in_bisection");
             }
             Isolation::Culprit(index) => {
                 let offset = offset_of(index);

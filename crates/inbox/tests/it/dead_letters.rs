@@ -236,8 +236,7 @@ async fn a_publisher_that_waits_for_letters_keeps_no_other_from_publishing() -> 
     fixture.passed(1).await?;
     running.stop().await?;
     let stop = CancellationToken::new();
-    let mut settings =
-        PublisherSettings::new(vec![fixture.group()], ProducerSettings::new(fixture.client()));
+    let mut settings = PublisherSettings::new(vec![fixture.group()], ProducerSettings::new(fixture.client()));
     // After the first round it only waits.
     settings.interval = Duration::from_secs(3_600);
     let publisher = DeadLetterPublisher::new(settings, fixture.database.options())?;

@@ -20,6 +20,7 @@ use super::flood::Flood;
 use super::loader::Loaded;
 use super::session::Session;
 use super::work::{Job, Shared};
+use crate::kill::kill_point;
 use crate::metrics::{self, Rebalanced};
 use crate::projection::Projection;
 use crate::status::StreamerStatus;
@@ -212,6 +213,7 @@ impl<P: Projection> Conductor<P> {
     fn batch(&mut self, batch: RecordBatch) {
         let (origin, generation) = (batch.origin.clone(), batch.generation);
         let Some(expected) = self.board.wants(&origin, generation) else { return };
+        kill_point("inbox.after_poll");
         self.status.at_end(&origin, false);
         let flood = self.floods.get(&origin).copied().unwrap_or_default();
         match Job::new(batch, self.group, expected, flood) {
@@ -258,6 +260,7 @@ impl<P: Projection> Conductor<P> {
 
     /// Running batches may end; those that wait are dropped, and read again by whoever comes next.
     async fn drain(mut self) {
+        kill_point("inbox.in_shutdown");
         let deadline = Instant::now() + self.shared.settings.shutdown_grace;
         while !self.working.is_empty() {
             match tokio::time::timeout_at(deadline, self.working.join_next_with_id()).await {

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::Conductor;
 use crate::engine::loader::{Beginning, Loaded, Loader};
+use crate::kill::kill_point;
 use crate::metrics::{self, Rebalanced};
 use crate::projection::Projection;
 use crate::status::StopReason;
@@ -46,6 +47,7 @@ impl<P: Projection> Conductor<P> {
                 }
             }
         }
+        kill_point("inbox.in_assign");
         self.consumer.assign(loaded.rebalance, starts);
     }
 
@@ -67,5 +69,8 @@ impl<P: Projection> Conductor<P> {
             self.loading = JoinSet::new();
         }
         self.board.revoked(rebalance, partitions, lost, Instant::now() + self.shared.settings.revoke_grace);
+        if !partitions.is_empty() {
+            kill_point("inbox.in_revoke");
+        }
     }
 }

@@ -1,0 +1,77 @@
+//! The harness proves itself: the right consumer passes in every cell, and each wrong one is caught.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::point::Trouble;
+use super::run::{Outcome, RunSettings, run_once};
+use super::variant::Variant;
+
+/// Members and whether there is poison.
+pub const CELLS: [(usize, bool); 4] = [(1, false), (1, true), (3, false), (3, true)];
+/// Longest wait for a right consumer to come to the end.
+pub const DRAIN_MAX: Duration = Duration::from_secs(120);
+/// For a wrong one, which may never come there.
+const WRONG_DRAIN_MAX: Duration = Duration::from_secs(15);
+/// Traffic of a wrong consumer beside its troubles.
+const WRONG_TRAFFIC: Duration = Duration::from_secs(5);
+/// Runs within which a wrong consumer must be caught.
+const RUNS_MAX: u64 = 4;
+
+/// What became of one wrong consumer.
+#[derive(Debug, Clone)]
+pub struct Proof {
+    /// The consumer.
+    pub variant: Variant,
+    /// Its last run.
+    pub outcome: Outcome,
+    /// Runs that this took.
+    pub runs: u64,
+}
+
+impl Proof {
+    /// Whether it was caught.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        !self.outcome.violations.is_empty()
+    }
+}
+
+/// The right consumer in one cell, killed at every point that can be reached in it.
+#[must_use]
+pub fn cell(program: PathBuf, seed: u64, (members, poison): (usize, bool)) -> RunSettings {
+    RunSettings {
+        program,
+        seed,
+        variant: Variant::Right,
+        members,
+        poison,
+        troubles: Trouble::kills(poison),
+        traffic: Duration::ZERO,
+        drain_max: DRAIN_MAX,
+        shows_progress: false,
+    }
+}
+
+/// Runs one wrong consumer until it is caught.
+///
+/// # Errors
+/// As [`run_once`].
+pub async fn prove_one(program: PathBuf, seed: u64, variant: Variant) -> Result<Proof> {
+    let mut run = RunSettings {
+        variant,
+        troubles: Trouble::for_variant(variant),
+        traffic: WRONG_TRAFFIC,
+        drain_max: WRONG_DRAIN_MAX,
+        ..cell(program, seed, (3, true))
+    };
+    let mut proof = Proof { variant, outcome: Outcome::default(), runs: 0 };
+    while proof.runs < RUNS_MAX && !proof.holds() {
+        run.seed = seed.wrapping_add(proof.runs);
+        proof.outcome = run_once(&run).await?;
+        proof.runs += 1;
+    }
+    Ok(proof)
+}

@@ -1,0 +1,174 @@
+//! What goes wrong, one trouble after the other; after each, every member is there again.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use rand::RngExt;
+use rand::rngs::StdRng;
+use sqlx::{Connection as _, PgConnection};
+use tokio::time::Instant;
+
+use super::member_process::SESSION_TIMEOUT;
+use super::members::Members;
+use super::point::{Cause, Point, Trouble};
+use super::stage::Stage;
+use super::store;
+
+/// Longest wait for a member that is to die at a point.
+const REACH_MAX: Duration = Duration::from_secs(30);
+/// A point that was not reached is tried so often.
+const REACHES_MAX: u32 = 3;
+/// A frozen member is thawed after this time at the earliest.
+const FREEZE: Duration = SESSION_TIMEOUT.saturating_add(Duration::from_secs(2));
+/// After some batches, a worker waits with the next one before it asks for the stored offset; it begins to within
+/// [`HOLD_WITHIN`], and waits until the member is thawed.
+const HOLDS_BATCH: &str = "inbox.before_fence=10*off->1*sleep(8000)->off";
+const HOLDS_LOCK: &str = "inbox.after_dedup=10*off->1*sleep(8000)->off";
+const HOLD_WITHIN: Duration = Duration::from_secs(1);
+/// What a member says when the fence has refused it.
+const REFUSED: &str = "another owner moved the offset";
+/// How long members come and go.
+const STORM: Duration = Duration::from_secs(20);
+/// A guest's stay.
+const STAY_MILLIS: std::ops::RangeInclusive<u64> = 200..=1_500;
+/// How long connections are ended, and how often.
+const TERMINATION: Duration = Duration::from_secs(5);
+const TERMINATION_INTERVAL: Duration = Duration::from_millis(100);
+/// How long the database is out of order.
+const OUT_OF_ORDER: Duration = Duration::from_secs(4);
+/// Far above what a statement of a member takes, far below how long it has to wait.
+const STATEMENT_LIMIT: &str = "500ms";
+
+/// Makes troubles on a stage.
+pub(crate) struct Troublemaker<'a> {
+    pub(crate) stage: &'a Stage,
+    pub(crate) members: &'a mut Members,
+    pub(crate) connection: PgConnection,
+    pub(crate) random: StdRng,
+}
+
+impl Troublemaker<'_> {
+    /// Makes one trouble for the member at `slot`; answers whether it came about.
+    pub(crate) async fn make(&mut self, trouble: Trouble, slot: usize) -> Result<bool> {
+        match trouble {
+            Trouble::Kill(point) => return self.kill_at(slot, point).await,
+            Trouble::Freeze => return self.freeze(slot, HOLDS_BATCH).await,
+            Trouble::FreezeInside => return self.freeze(slot, HOLDS_LOCK).await,
+            Trouble::Storm => self.storm().await?,
+            Trouble::Terminate => self.terminate().await?,
+            Trouble::StatementTimeout => return self.time_out().await,
+            Trouble::ConnectionLimit => return self.limit_connections().await,
+        }
+        Ok(true)
+    }
+
+    async fn kill_at(&mut self, slot: usize, point: Point) -> Result<bool> {
+        let mut is_reached = false;
+        for _ in 0..REACHES_MAX {
+            self.members.kill(slot).await?;
+            let passes = if point.cause == Cause::Traffic { self.random.random_range(0..4) } else { 0 };
+            let name = point.name;
+            let failpoint =
+                if passes == 0 { format!("{name}=return") } else { format!("{name}={passes}*off->return") };
+            self.members.start(slot, Some(&failpoint))?;
+            let guest = self.members.guest();
+            match point.cause {
+                Cause::Traffic | Cause::Start => {}
+                Cause::Guest => {
+                    self.members.owns(slot).await?;
+                    self.members.start(guest, None)?;
+                }
+                Cause::Stop => {
+                    self.members.owns(slot).await?;
+                    self.members.signal(slot, "TERM").await?;
+                }
+            }
+            is_reached = self.members.is_killed(slot, REACH_MAX).await?;
+            self.members.kill(slot).await?;
+            self.members.start(slot, None)?;
+            self.members.stop(guest).await?;
+            if is_reached {
+                break;
+            }
+        }
+        self.members.ensure_alive()?;
+        Ok(is_reached)
+    }
+
+    /// A member is frozen with a batch in its hands, and thawed when its partitions belong to others: what it writes then
+    /// must be refused. Answers whether it was, or whether there are no others.
+    async fn freeze(&mut self, slot: usize, hold: &str) -> Result<bool> {
+        for _ in 0..REACHES_MAX {
+            self.members.kill(slot).await?;
+            self.members.start(slot, Some(hold))?;
+            self.members.owns(slot).await?;
+            tokio::time::sleep(HOLD_WITHIN).await;
+            self.members.signal(slot, "STOP").await?;
+            tokio::time::sleep(FREEZE).await;
+            if self.members.count > 1 {
+                self.members.owns_nothing(slot).await?;
+            }
+            self.members.signal(slot, "CONT").await?;
+            self.members.owns(slot).await?;
+            if self.members.count == 1 || self.members.has_logged(REFUSED) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn storm(&mut self) -> Result<()> {
+        let (begun, guest) = (Instant::now(), self.members.guest());
+        while begun.elapsed() < STORM {
+            self.members.start(guest, None)?;
+            tokio::time::sleep(Duration::from_millis(self.random.random_range(STAY_MILLIS))).await;
+            if self.random.random_bool(0.2) {
+                self.members.kill(guest).await?;
+            } else {
+                self.members.stop(guest).await?;
+            }
+            if self.random.random_bool(0.3) {
+                let slot = self.random.random_range(0..self.members.count);
+                self.members.stop(slot).await?;
+                self.members.start(slot, None)?;
+            }
+        }
+        self.members.ensure_alive()
+    }
+
+    async fn terminate(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        let mut ended = 0;
+        while begun.elapsed() < TERMINATION {
+            ended += store::terminate(&mut self.connection, &self.stage.role).await?;
+            tokio::time::sleep(TERMINATION_INTERVAL).await;
+        }
+        ensure!(ended > 0, "no member had a connection");
+        self.members.ensure_alive()
+    }
+
+    async fn time_out(&mut self) -> Result<bool> {
+        let role = &self.stage.role;
+        store::limit_statements(&mut self.connection, role, Some(STATEMENT_LIMIT)).await?;
+        // The limit is that of new connections.
+        store::terminate(&mut self.connection, role).await?;
+        let mut tx = self.connection.begin().await?;
+        store::hold_totals(&mut tx).await?;
+        tokio::time::sleep(OUT_OF_ORDER).await;
+        tx.rollback().await?;
+        store::limit_statements(&mut self.connection, role, None).await?;
+        store::terminate(&mut self.connection, role).await?;
+        self.members.ensure_alive()?;
+        Ok(self.members.has_logged("statement timeout"))
+    }
+
+    async fn limit_connections(&mut self) -> Result<bool> {
+        let role = &self.stage.role;
+        store::limit_connections(&mut self.connection, role, 1).await?;
+        store::terminate(&mut self.connection, role).await?;
+        tokio::time::sleep(OUT_OF_ORDER).await;
+        store::limit_connections(&mut self.connection, role, -1).await?;
+        self.members.ensure_alive()?;
+        Ok(self.members.has_logged("too many connections"))
+    }
+}

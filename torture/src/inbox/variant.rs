@@ -1,0 +1,61 @@
+//! The consumer as it is, and eight that are wrong.
+
+use std::fmt;
+
+use clap::ValueEnum;
+
+/// Which consumer is tortured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Variant {
+    /// The consumer of the inbox, with a projection that keeps its rules.
+    Right,
+    /// Writes whoever owns the partition.
+    NoFence,
+    /// Commits its position before the effect.
+    PositionFirst,
+    /// Invalidates after the commit only, so that what is read again, a duplicate, is never invalidated.
+    NoIntent,
+    /// Replaces a state by an older version.
+    NoVersionGuard,
+    /// Marks dead letters as published before the broker has them.
+    LetterNotAwaited,
+    /// Writes rows that partitions share in the order of arrival.
+    Unsorted,
+    /// Remembers dead letters as handled.
+    LettersHandled,
+    /// Stores an offset that is one too high.
+    OffsetOffByOne,
+}
+
+impl Variant {
+    /// Every wrong consumer.
+    pub const WRONG: [Self; 8] = [
+        Self::NoFence,
+        Self::PositionFirst,
+        Self::NoIntent,
+        Self::NoVersionGuard,
+        Self::LetterNotAwaited,
+        Self::Unsorted,
+        Self::LettersHandled,
+        Self::OffsetOffByOne,
+    ];
+
+    /// The failure point that makes the inbox wrong; the others are wrong projections.
+    pub(crate) fn failpoint(self) -> Option<&'static str> {
+        match self {
+            Self::NoFence => Some("inbox.no_fence=return"),
+            Self::PositionFirst => Some("inbox.position_first=return"),
+            Self::LetterNotAwaited => Some("inbox.letter_not_awaited=return"),
+            Self::LettersHandled => Some("inbox.letters_are_handled=return"),
+            Self::OffsetOffByOne => Some("inbox.offset_off_by_one=return"),
+            Self::Right | Self::NoIntent | Self::NoVersionGuard | Self::Unsorted => None,
+        }
+    }
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.to_possible_value();
+        formatter.write_str(value.as_ref().map_or("", clap::builder::PossibleValue::get_name))
+    }
+}

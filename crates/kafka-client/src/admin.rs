@@ -8,6 +8,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication, Topi
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
+use rdkafka::{Offset, TopicPartitionList};
 use thiserror::Error;
 use tokio::time::Instant;
 
@@ -144,6 +145,23 @@ impl Admin {
         }
         let results = self.native.delete_topics(names, &options()).await;
         check("deleting topics", results, RDKafkaErrorCode::UnknownTopicOrPartition)
+    }
+
+    /// Deletes the records of a partition below `before`, as retention does; the log starts there afterwards.
+    ///
+    /// # Errors
+    /// No answer, or the brokers refuse.
+    pub async fn delete_records(&self, topic: &str, partition: i32, before: i64) -> Result<(), AdminError> {
+        const DOING: &str = "deleting records";
+        let asked = |source| AdminError::Ask { doing: DOING, source };
+        let mut offsets = TopicPartitionList::with_capacity(1);
+        offsets.add_partition_offset(topic, partition, Offset::Offset(before)).map_err(asked)?;
+        let answered = self.native.delete_records(&offsets, &options()).await.map_err(asked)?;
+        answered
+            .elements()
+            .iter()
+            .try_for_each(rdkafka::topic_partition_list::TopicPartitionListElem::error)
+            .map_err(asked)
     }
 
     /// Every topic with its number of partitions.

@@ -119,6 +119,27 @@ async fn records_that_retention_took_before_they_were_handled_stop_the_partition
 }
 
 #[tokio::test]
+async fn a_log_that_starts_behind_the_stored_offset_stops_the_partition_and_no_other() -> Result<()> {
+    let fixture = Fixture::new(2).await?;
+    fixture.produce(&events(0, 0..3)).await?;
+    let running = fixture.start();
+    fixture.passed(3).await?;
+    has_partitions(&running, 2).await?;
+    running.stop().await?;
+    fixture.produce(&events(0, 3..10)).await?;
+    fixture.admin.delete_records(&fixture.topic, 0, 6).await?;
+    fixture.produce(&events(1, 20..25)).await?;
+    let running = fixture.start();
+    assert_eq!(is_stopped(&running).await?, StopReason::BelowLogStart { stored: 3, low: 6 });
+    fixture.passed(3 + 5).await?;
+    // What is left of the log is not read, or the hole would be passed over in silence.
+    assert_eq!(fixture.sums().await?, [8, 0, 0, 0]);
+    assert!(!running.status.ready());
+    running.stop().await?;
+    fixture.remove().await
+}
+
+#[tokio::test]
 async fn an_offset_that_the_broker_refuses_while_reading_stops_the_partition() -> Result<()> {
     let fixture = Fixture::new(1).await?;
     let running = fixture.start();

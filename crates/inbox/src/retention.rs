@@ -129,12 +129,57 @@ pub async fn forget_now(
 ) -> Result<Forgotten, sqlx::Error> {
     limit_lock_waits(connection, LOCK_WAIT_MILLIS).await?;
     let mut round = Round { connection, forgotten: Forgotten::default() };
-    round.sample(settings).await?;
     round.forget_sequences(settings).await?;
     round.forget_ids(settings).await?;
     let forgotten = round.forgotten;
     metrics::forgotten(forgotten.sequences, forgotten.ids);
     Ok(forgotten)
+}
+
+/// What one transaction does.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Sample(PgInterval),
+    RaiseFloor(Target),
+    AddWeek(i32),
+    DropWeek(i32, DateTime<Utc>),
+    ForgetRestOfWeeks(i32, DateTime<Utc>),
+    ForgetTimeless(DateTime<Utc>),
+}
+
+/// What it came to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Done {
+    sequences: i64,
+    ids: i64,
+    /// The same step has more to do.
+    is_partial: bool,
+}
+
+impl Step {
+    async fn work(self, tx: &mut PgConnection) -> Result<Done, sqlx::Error> {
+        let rows = |ids| Done { ids, is_partial: ids == IDS_AT_ONCE, ..Done::default() };
+        match self {
+            Self::Sample(gap) => insert_samples(tx, gap).await.map(|()| Done::default()),
+            Self::RaiseFloor(target) => {
+                let (floor, sequences) = forget_blocks(tx, target, BLOCKS_AT_ONCE).await?;
+                let is_partial = floor < target.block;
+                if !is_partial {
+                    delete_samples(tx, target).await?;
+                }
+                Ok(Done { sequences, is_partial, ..Done::default() })
+            }
+            Self::AddWeek(week) => add_week(tx, week).await.map(|_| Done::default()),
+            Self::DropWeek(week, before) => {
+                let ids = drop_week(tx, week, before).await?.unwrap_or_default();
+                Ok(Done { ids, ..Done::default() })
+            }
+            Self::ForgetRestOfWeeks(week, before) => {
+                forget_rest_of_weeks(tx, week, before, IDS_AT_ONCE).await.map(rows)
+            }
+            Self::ForgetTimeless(before) => forget_timeless(tx, before, IDS_AT_ONCE).await.map(rows),
+        }
+    }
 }
 
 struct Round<'c> {
@@ -143,21 +188,11 @@ struct Round<'c> {
 }
 
 impl Round<'_> {
-    async fn sample(&mut self, settings: &RetentionSettings) -> Result<(), sqlx::Error> {
-        // A little less than the interval, so that the next round of the same process is not too early.
-        let gap = interval(settings.interval / 10 * 9);
-        self.step(async |tx| insert_samples(tx, gap.clone()).await).await?;
-        Ok(())
-    }
-
     async fn forget_sequences(&mut self, settings: &RetentionSettings) -> Result<(), sqlx::Error> {
+        // A little less than the interval, so that the next round of the same process is not too early.
+        self.take(Step::Sample(interval(settings.interval / 10 * 9))).await?;
         for target in list_targets(self.connection, interval(settings.keep)).await? {
-            while let Some((floor, events)) = self.step(async |tx| raise_floor(tx, target).await).await? {
-                self.forgotten.sequences += events;
-                if floor >= target.block {
-                    break;
-                }
-            }
+            self.take(Step::RaiseFloor(target)).await?;
         }
         Ok(())
     }
@@ -166,64 +201,48 @@ impl Round<'_> {
         let now = load_now(self.connection).await?;
         let this_week = week_of(now);
         for week in this_week..=this_week.saturating_add(WEEKS_AHEAD) {
-            self.step(async |tx| add_week(tx, week).await).await?;
+            self.take(Step::AddWeek(week)).await?;
         }
         let before = ago(now, settings.keep_ids);
         let past = week_of(before);
         for week in list_weeks(self.connection, past).await? {
-            if let Some(Some(ids)) = self.step(async |tx| drop_week(tx, week, before).await).await? {
-                self.forgotten.ids += ids;
-            }
+            self.take(Step::DropWeek(week, before)).await?;
         }
-        self.forget_rows(async |tx| forget_rest_of_weeks(tx, past, before, IDS_AT_ONCE).await).await?;
-        let before = ago(now, settings.keep);
-        self.forget_rows(async |tx| forget_timeless(tx, before, IDS_AT_ONCE).await).await
+        self.take(Step::ForgetRestOfWeeks(past, before)).await?;
+        self.take(Step::ForgetTimeless(ago(now, settings.keep))).await
     }
 
-    async fn forget_rows(
-        &mut self,
-        forget: impl AsyncFn(&mut PgConnection) -> Result<i64, sqlx::Error>,
-    ) -> Result<(), sqlx::Error> {
-        while let Some(ids) = self.step(&forget).await? {
-            self.forgotten.ids += ids;
-            if ids < IDS_AT_ONCE {
-                break;
+    /// Takes the step until there is nothing more to do for it, or somebody else is at it.
+    async fn take(&mut self, step: Step) -> Result<(), sqlx::Error> {
+        while let Some(done) = self.take_once(step).await? {
+            self.forgotten.sequences += done.sequences;
+            self.forgotten.ids += done.ids;
+            if !done.is_partial {
+                return Ok(());
             }
         }
+        self.forgotten.gave_way = true;
         Ok(())
     }
 
     /// One transaction; `None` when somebody was at it.
-    async fn step<T>(
-        &mut self,
-        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
-    ) -> Result<Option<T>, sqlx::Error> {
+    async fn take_once(&mut self, step: Step) -> Result<Option<Done>, sqlx::Error> {
         let mut tx = self.connection.begin().await?;
         if !try_lock_round(&mut tx).await? {
-            self.forgotten.gave_way = true;
+            tx.rollback().await?;
             return Ok(None);
         }
-        match work(&mut tx).await {
+        match step.work(&mut tx).await {
             Ok(done) => {
                 tx.commit().await?;
                 Ok(Some(done))
             }
-            Err(error) if is_lock_conflict(&error) => {
+            Err(error) => {
                 tx.rollback().await?;
-                self.forgotten.gave_way = true;
-                Ok(None)
+                if is_lock_conflict(&error) { Ok(None) } else { Err(error) }
             }
-            Err(error) => Err(error),
         }
     }
-}
-
-async fn raise_floor(tx: &mut PgConnection, target: Target) -> Result<(i64, i64), sqlx::Error> {
-    let (floor, events) = forget_blocks(tx, target, BLOCKS_AT_ONCE).await?;
-    if floor >= target.block {
-        delete_samples(tx, target).await?;
-    }
-    Ok((floor, events))
 }
 
 /// `lock_not_available` or `deadlock_detected`.

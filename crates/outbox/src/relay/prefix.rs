@@ -242,7 +242,21 @@ mod tests {
     }
 
     fn sent(events: usize, bytes: usize) -> Contents {
-        Contents { events, bytes, parked: Vec::new() }
+        Contents { events, bytes, parked: Vec::new(), begun_at: None }
+    }
+
+    #[test]
+    fn the_begin_of_the_last_batch_with_rows_is_told_once() {
+        let (mut prefix, begun_at) = (Prefix::default(), Instant::now());
+        let batch = prefix.open();
+        prefix.seal(batch, Contents { begun_at: Some(begun_at), ..sent(2, 20) }, progress(2));
+        assert!(!prefix.acknowledged(batch, 1));
+        assert_eq!(prefix.take_begun_at(), None);
+        assert!(prefix.acknowledged(batch, 1));
+        let empty = prefix.open();
+        prefix.seal(empty, Contents::default(), progress(3));
+        assert_eq!(prefix.take_begun_at(), Some(begun_at));
+        assert_eq!(prefix.take_begun_at(), None);
     }
 
     /// An event with as many bytes.
@@ -327,7 +341,7 @@ mod tests {
         let limits = InFlightLimits { events_max: 3, bytes_max: 100 };
         let mut prefix = Prefix::default();
         let (first, second) = (prefix.open(), prefix.open());
-        let contents = Contents { events: 2, bytes: 60, parked: vec![parked(2, 50)] };
+        let contents = Contents { events: 2, bytes: 60, parked: vec![parked(2, 50)], begun_at: None };
         assert!(!prefix.seal(second, contents, progress(2)));
         assert!(!prefix.acknowledged(second, 1));
         prefix.seal(first, sent(1, 10), progress(1));
@@ -354,7 +368,7 @@ mod tests {
                 let (sent, set_aside) = sizes[number];
                 let id = i64::try_from(number).unwrap();
                 let parked = (0..set_aside).map(|_| parked(id, 10)).collect();
-                (Contents { events: sent + set_aside, bytes: (sent + set_aside) * 10, parked }, progress(id))
+                (Contents { events: sent + set_aside, bytes: (sent + set_aside) * 10, parked, begun_at: None }, progress(id))
             };
             let mut prefix = Prefix::default();
             let mut late = Vec::new();

@@ -156,7 +156,7 @@ impl Session {
                 self.take_past_gap(number);
             }
         }
-        let contents = Contents { events, bytes: events, parked: Vec::new() };
+        let contents = Contents { events, bytes: events, parked: Vec::new(), begun_at: None };
         self.prefix.seal(number, contents, progress);
     }
 

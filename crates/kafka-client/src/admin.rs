@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication, TopicResult};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication, TopicResult};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
@@ -162,6 +162,22 @@ impl Admin {
             .iter()
             .try_for_each(rdkafka::topic_partition_list::TopicPartitionListElem::error)
             .map_err(asked)
+    }
+
+    /// Gives a topic more partitions: `partitions` is how many it has afterwards. Keys move to other partitions by it.
+    ///
+    /// # Errors
+    /// No answer, or the brokers refuse.
+    pub async fn add_partitions(&self, topic: &str, partitions: usize) -> Result<(), AdminError> {
+        const DOING: &str = "adding partitions";
+        let more = [NewPartitions::new(topic, partitions)];
+        let answered = self.native.create_partitions(&more, &options()).await;
+        let results = answered.map_err(|source| AdminError::Ask { doing: DOING, source })?;
+        results.into_iter().try_for_each(|result| {
+            result
+                .map(|_| ())
+                .map_err(|(_, code)| AdminError::Ask { doing: DOING, source: KafkaError::AdminOp(code) })
+        })
     }
 
     /// Every topic with its number of partitions.

@@ -67,15 +67,9 @@ struct Stage {
 impl Stage {
     async fn create() -> anyhow::Result<Self> {
         let shop = TestDatabase::create(&[outbox::migrations(), commerce_api::migrations()]).await?;
-        let metrics = TestDatabase::create(&[]).await?;
+        let metrics = TestDatabase::create(&[inbox::migrations(), commerce_streamer::migrations()]).await?;
         let stage = Self { shop, metrics, topics: TestTopics::new()? };
         stage.in_shop(SHOP).await?;
-        let tables = concat!(
-            "create schema inbox; create schema metrics;",
-            include_str!("../../../inbox/migrations/0001_inbox.sql"),
-            include_str!("../../../commerce-streamer/migrations/0001_metrics.sql"),
-        );
-        stage.in_metrics(tables).await?;
         stage.in_metrics(METRICS).await?;
         let specs: Vec<TopicSpec> = TOPICS
             .iter()

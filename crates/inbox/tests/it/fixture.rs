@@ -217,24 +217,14 @@ impl Fixture {
         self.produce_to(&self.topic, records).await
     }
 
+    /// By a producer of its own, which knows partitions that were added a moment ago.
+    pub(crate) async fn produce_afresh(&self, records: &[Record]) -> Result<()> {
+        let producer = AwaitedProducer::new(&ProducerSettings::new(self.client()))?;
+        send(&producer, &self.topic, records).await
+    }
+
     pub(crate) async fn produce_to(&self, topic: &str, records: &[Record]) -> Result<()> {
-        let headers: Vec<Vec<(&str, &[u8])>> = records
-            .iter()
-            .map(|record| record.headers.iter().map(|(name, value)| (*name, value.as_slice())).collect())
-            .collect();
-        let outgoing: Vec<OutgoingRecord<'_>> = records
-            .iter()
-            .zip(&headers)
-            .map(|(record, headers)| OutgoingRecord {
-                topic,
-                key: Some(&record.key),
-                payload: Some(&record.value),
-                headers,
-                partition: Some(record.partition),
-                timestamp: Some(1_700_000_000_000),
-            })
-            .collect();
-        Ok(self.producer.send_all(&outgoing).await?)
+        send(&self.producer, topic, records).await
     }
 
     /// Waits until the stored offsets of the topic sum up to `offset`.
@@ -304,6 +294,26 @@ impl Fixture {
         self.admin.delete_topics(&own).await?;
         self.database.drop_database().await
     }
+}
+
+async fn send(producer: &AwaitedProducer, topic: &str, records: &[Record]) -> Result<()> {
+    let headers: Vec<Vec<(&str, &[u8])>> = records
+        .iter()
+        .map(|record| record.headers.iter().map(|(name, value)| (*name, value.as_slice())).collect())
+        .collect();
+    let outgoing: Vec<OutgoingRecord<'_>> = records
+        .iter()
+        .zip(&headers)
+        .map(|(record, headers)| OutgoingRecord {
+            topic,
+            key: Some(&record.key),
+            payload: Some(&record.value),
+            headers,
+            partition: Some(record.partition),
+            timestamp: Some(1_700_000_000_000),
+        })
+        .collect();
+    Ok(producer.send_all(&outgoing).await?)
 }
 
 /// Names of events `range`.

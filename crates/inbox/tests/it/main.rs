@@ -13,4 +13,5 @@ mod positions;
 mod proxy;
 mod rebalances;
 mod redrives;
+mod repartition;
 mod retention;

@@ -19,7 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two questions for a leader.
 const LEADER_PAUSE: Duration = Duration::from_millis(50);
 
-struct Acks;
+/// Acknowledgements: a record that is refused is told, and missing where its reader counts.
+pub(crate) struct Acks;
 
 impl ClientContext for Acks {}
 
@@ -33,9 +34,9 @@ impl ProducerContext for Acks {
     }
 }
 
-/// Events per second of a bare producer with the relay's settings and headers.
-pub(crate) fn produce(brokers: &str, topic: &str, events: u64) -> Result<f64> {
-    let producer: ThreadedProducer<Acks> = ClientConfig::new()
+/// A bare producer with the relay's settings.
+pub(crate) fn producer(brokers: &str) -> Result<ThreadedProducer<Acks>> {
+    Ok(ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("acks", "all")
         .set("enable.idempotence", "true")
@@ -43,22 +44,35 @@ pub(crate) fn produce(brokers: &str, topic: &str, events: u64) -> Result<f64> {
         .set("linger.ms", "5")
         .set("compression.type", "none")
         .set("queue.buffering.max.messages", "100000")
-        .create_with_context(Acks)?;
+        .create_with_context(Acks)?)
+}
+
+/// Hands a record over as soon as there is room for it.
+pub(crate) fn send(producer: &ThreadedProducer<Acks>, mut record: BaseRecord<'_, str, [u8], usize>) {
+    while let Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) = producer.send(record)
+    {
+        record = back;
+        // Its own thread polls; this one only makes room.
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
+/// Waits for every acknowledgement.
+pub(crate) fn flush(producer: &ThreadedProducer<Acks>) -> Result<()> {
+    Ok(producer.flush(PATIENCE)?)
+}
+
+/// Events per second of a bare producer with the relay's settings and headers.
+pub(crate) fn produce(brokers: &str, topic: &str, events: u64) -> Result<f64> {
+    let producer = producer(brokers)?;
     let begun = Instant::now();
     for number in 0..events {
         let key = product(number).to_string();
         let value = payload(number);
-        let mut record =
-            BaseRecord::with_opaque_to(topic, 1).key(&key).payload(&value).headers(headers(number));
-        while let Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) =
-            producer.send(record)
-        {
-            record = back;
-            // Its own thread polls; this one only makes room.
-            std::thread::park_timeout(Duration::from_millis(1));
-        }
+        let record = BaseRecord::with_opaque_to(topic, 1).key(key.as_str()).payload(&value[..]);
+        send(&producer, record.headers(headers(number)));
     }
-    producer.flush(PATIENCE)?;
+    flush(&producer)?;
     Ok(rate(events, begun.elapsed()))
 }
 
@@ -80,7 +94,8 @@ fn headers(number: u64) -> OwnedHeaders {
 }
 
 /// Events per second of a bare consumer that reads headers, parses the payload, and drops it.
-pub(crate) fn consume(brokers: &str, topic: &str, partitions: i32, events: u64) -> Result<f64> {
+pub(crate) fn consume(brokers: &str, topics: &[String], partitions: i32, events: u64) -> Result<f64> {
+    let topic = topics.first().context("no topic")?;
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", format!("{topic}-ceiling"))
@@ -88,8 +103,10 @@ pub(crate) fn consume(brokers: &str, topic: &str, partitions: i32, events: u64) 
         .set("fetch.queue.backoff.ms", "20")
         .create()?;
     let mut assignment = TopicPartitionList::new();
-    for partition in 0..partitions {
-        assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
+    for topic in topics {
+        for partition in 0..partitions {
+            assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
+        }
     }
     consumer.assign(&assignment)?;
     let mut begun = Instant::now();

@@ -56,7 +56,7 @@ async fn once(events: u64, figures: &mut Figures) -> Result<()> {
 
     let (brokers, topic) = (pipeline.brokers().to_owned(), pipeline.topic(TOPIC));
     let consumed =
-        tokio::task::spawn_blocking(move || ceilings::consume(&brokers, &topic, PARTITIONS, events))
+        tokio::task::spawn_blocking(move || ceilings::consume(&brokers, &[topic], PARTITIONS, events))
             .await??;
     figures.add("ceiling.consume", "events/s", consumed);
     let streamed = stream(&pipeline, events, figures).await?;

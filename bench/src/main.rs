@@ -10,6 +10,7 @@ mod figures;
 mod latency;
 mod pipeline;
 mod relay;
+mod streamer;
 
 use std::path::PathBuf;
 
@@ -35,6 +36,8 @@ enum Benchmark {
     Latency(latency::Arguments),
     /// What the outbox promises: draining, takeover, latency, cost for writers, memory, idling
     Relay(relay::Arguments),
+    /// What the inbox promises: draining clean and dirty topics, the price of ids, redriving
+    Streamer(streamer::Arguments),
 }
 
 /// What every benchmark takes.
@@ -54,5 +57,6 @@ async fn main() -> Result<()> {
         Benchmark::Drain(arguments) => drain::run(&arguments).await,
         Benchmark::Latency(arguments) => latency::run(&arguments).await,
         Benchmark::Relay(arguments) => relay::run(&arguments).await,
+        Benchmark::Streamer(arguments) => streamer::run(&arguments).await,
     }
 }

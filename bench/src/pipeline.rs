@@ -6,6 +6,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use commerce_events::{DEAD_LETTER_SUFFIX, TOPICS};
+use kafka_client::ClientSettings;
+use kafka_client::admin::Admin;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
 
@@ -65,20 +68,31 @@ impl Pipeline {
 
     /// Starts a role; its log goes to a file in the temporary directory.
     pub(crate) fn start(&self, role: &str) -> Result<Role> {
+        self.start_with(role, &[])
+    }
+
+    /// Starts a role with settings of its own, named by their environment variables.
+    pub(crate) fn start_with(&self, role: &str, settings: &[(&str, &str)]) -> Result<Role> {
         let log = std::fs::File::create(std::env::temp_dir().join(format!("{}-{role}.log", self.name)))?;
-        let child = self.command(role)?.stdout(Stdio::null()).stderr(log).spawn()?;
+        let mut command = self.command(role)?;
+        let child = command.envs(settings.iter().copied()).stdout(Stdio::null()).stderr(log).spawn()?;
         Ok(Role { child })
     }
 
-    /// Removes the database; the topics go with the services' data.
+    /// Removes topics and database.
     pub(crate) async fn remove(self) -> Result<()> {
+        let topics =
+            TOPICS.map(|topic| ["", DEAD_LETTER_SUFFIX].map(|end| format!("{}{topic}{end}", self.prefix)));
+        let names: Vec<&str> = topics.as_flattened().iter().map(String::as_str).collect();
+        Admin::new(&ClientSettings::new(&self.brokers, "commerce-bench"))?.delete_topics(&names).await?;
         let mut connection = PgConnection::connect_with(&self.server).await?;
         let drop = format!("drop database {} with (force)", self.name);
         sqlx::query(sqlx::AssertSqlSafe(drop)).execute(&mut connection).await?;
         Ok(())
     }
 
-    fn command(&self, role: &str) -> Result<Command> {
+    /// A command of the binary.
+    pub(crate) fn command(&self, role: &str) -> Result<Command> {
         let mut command = Command::new(binary()?);
         command
             .arg(role)

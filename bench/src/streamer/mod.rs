@@ -1,0 +1,63 @@
+//! `streamer`: the figures that the inbox promises, one part each.
+//!
+//! The topics are filled directly, so that nothing but the streamer is measured. Every part compares the ledger and each
+//! product's counts with what was produced, and fails on any difference.
+
+mod drain;
+mod mix;
+mod produce;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::Common;
+use crate::drain::PARTITIONS;
+use crate::figures::Figures;
+
+/// `cargo x bench streamer`
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Events on the topics
+    #[arg(long, default_value_t = 2_000_000)]
+    events: u64,
+    /// Parts to run; all of them when none is named
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What can be run alone. Ratios are to the clean drain of the same run, which is then run as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// `streamer.drain`, `streamer.drain_ratio`, `streamer.rss`, `streamer.cpu`, `streamer.dedup_bytes_per_event`
+    Drain,
+    /// `streamer.dirty_ratio`: 1 % duplicates and 0.1 % poison
+    Dirty,
+    /// `streamer.bitmap_gain`: events without a sequence, remembered by a row each
+    IdRows,
+}
+
+/// Runs the parts in turn and prints the figures.
+pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
+    let mut figures = Figures::default();
+    figures.setting("events", &arguments.events);
+    figures.setting("products", &mix::PRODUCTS);
+    figures.setting("partitions", &PARTITIONS);
+    let parts = if arguments.only.is_empty() { Part::value_variants() } else { &arguments.only };
+    for number in 1..=arguments.common.runs {
+        eprintln!("run {number} of {}: {:?}", arguments.common.runs, Part::Drain);
+        let clean = drain::clean(arguments.events, &mut figures).await?;
+        for part in parts {
+            if *part != Part::Drain {
+                eprintln!("run {number} of {}: {part:?}", arguments.common.runs);
+            }
+            match part {
+                Part::Drain => {}
+                Part::Dirty => drain::dirty(arguments.events, clean, &mut figures).await?,
+                Part::IdRows => drain::without_sequence(arguments.events, clean, &mut figures).await?,
+            }
+        }
+    }
+    figures.finish(arguments.common.json.as_deref())
+}

@@ -10,7 +10,7 @@ use crate::drain::{PARTITIONS, measure, note_usage};
 use crate::figures::Figures;
 use crate::pipeline::Pipeline;
 
-/// Each event once, beside the bare consumer; answers records per second.
+/// Each event once, beside the bare consumer; answers events per second.
 pub(super) async fn clean(events: u64, figures: &mut Figures) -> Result<f64> {
     let pipeline = Pipeline::create().await?;
     let backlog = produce::fill(&pipeline, Kind::Clean, events).await?;
@@ -27,7 +27,7 @@ pub(super) async fn clean(events: u64, figures: &mut Figures) -> Result<f64> {
     Ok(drained)
 }
 
-/// With duplicates and poison; answers records per second.
+/// With duplicates and poison, to be compared with the clean rate.
 pub(super) async fn dirty(events: u64, clean: f64, figures: &mut Figures) -> Result<()> {
     let pipeline = Pipeline::create().await?;
     let backlog = produce::fill(&pipeline, Kind::Dirty, events).await?;

@@ -6,6 +6,7 @@
 mod drain;
 mod mix;
 mod produce;
+mod redrive;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -20,6 +21,9 @@ pub(crate) struct Arguments {
     /// Events on the topics
     #[arg(long, default_value_t = 2_000_000)]
     events: u64,
+    /// Dead letters that are redriven
+    #[arg(long, default_value_t = 10_000)]
+    letters: u64,
     /// Parts to run; all of them when none is named
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
@@ -36,27 +40,35 @@ enum Part {
     Dirty,
     /// `streamer.bitmap_gain`: events without a sequence, remembered by a row each
     IdRows,
+    /// `streamer.redrive`, and `streamer.isolate`: how fast the culprits of failing batches are found
+    Redrive,
 }
 
 /// Runs the parts in turn and prints the figures.
 pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let mut figures = Figures::default();
     figures.setting("events", &arguments.events);
+    figures.setting("letters", &arguments.letters);
     figures.setting("products", &mix::PRODUCTS);
     figures.setting("partitions", &PARTITIONS);
-    let parts = if arguments.only.is_empty() { Part::value_variants() } else { &arguments.only };
+    let runs = |part: Part| arguments.only.is_empty() || arguments.only.contains(&part);
     for number in 1..=arguments.common.runs {
-        eprintln!("run {number} of {}: {:?}", arguments.common.runs, Part::Drain);
-        let clean = drain::clean(arguments.events, &mut figures).await?;
-        for part in parts {
-            if *part != Part::Drain {
-                eprintln!("run {number} of {}: {part:?}", arguments.common.runs);
+        let begin = |part: Part| eprintln!("run {number} of {}: {part:?}", arguments.common.runs);
+        if runs(Part::Drain) || runs(Part::Dirty) || runs(Part::IdRows) {
+            begin(Part::Drain);
+            let clean = drain::clean(arguments.events, &mut figures).await?;
+            if runs(Part::Dirty) {
+                begin(Part::Dirty);
+                drain::dirty(arguments.events, clean, &mut figures).await?;
             }
-            match part {
-                Part::Drain => {}
-                Part::Dirty => drain::dirty(arguments.events, clean, &mut figures).await?,
-                Part::IdRows => drain::without_sequence(arguments.events, clean, &mut figures).await?,
+            if runs(Part::IdRows) {
+                begin(Part::IdRows);
+                drain::without_sequence(arguments.events, clean, &mut figures).await?;
             }
+        }
+        if runs(Part::Redrive) {
+            begin(Part::Redrive);
+            redrive::once(arguments.letters, &mut figures).await?;
         }
     }
     figures.finish(arguments.common.json.as_deref())

@@ -21,7 +21,10 @@ const WRITERS: u64 = 2;
 
 /// The payload of view `number`: valid by the contract, padded by a field that readers ignore.
 pub(crate) fn payload(number: u64) -> Vec<u8> {
-    let product = product(number);
+    payload_of(product(number), number)
+}
+
+fn payload_of(product: u64, number: u64) -> Vec<u8> {
     let head = format!(r#"{{"productId":{product},"userId":{},"pad":""#, number % 300 + 1);
     let pad = PAYLOAD_BYTES.saturating_sub(head.len() + 2);
     format!("{head}{}\"}}", "x".repeat(pad)).into_bytes()
@@ -80,7 +83,13 @@ pub(crate) async fn fill_at_once(pipeline: &Pipeline, events: u64) -> Result<()>
 
 /// One view as an event of the outbox.
 pub(crate) fn view(topic: &str, number: u64) -> NewEvent {
-    let product = product(number).to_string();
+    view_of(topic, product(number), number)
+}
+
+/// The same of a chosen product.
+pub(crate) fn view_of(topic: &str, product: u64, number: u64) -> NewEvent {
+    let payload = payload_of(product, number);
+    let product = product.to_string();
     NewEvent {
         event_id: uuid::Uuid::now_v7(),
         event_type: "ProductViewed".into(),
@@ -89,7 +98,7 @@ pub(crate) fn view(topic: &str, number: u64) -> NewEvent {
         aggregate_version: None,
         topic: topic.to_owned(),
         partition_key: product,
-        payload: Some(payload(number)),
+        payload: Some(payload),
         headers: Vec::new(),
         traceparent: None,
         occurred_at: event_time(),
@@ -97,6 +106,6 @@ pub(crate) fn view(topic: &str, number: u64) -> NewEvent {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark's events happen now; nothing decides by it")]
-fn event_time() -> chrono::DateTime<chrono::Utc> {
+pub(crate) fn event_time() -> chrono::DateTime<chrono::Utc> {
     chrono::Utc::now()
 }

@@ -1,21 +1,30 @@
 //! `latency`: commit→visible at a steady rate, and the cost of doing nothing.
 
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
 use outbox::AppendLimits;
 use sqlx::{Connection, PgConnection};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::JoinSet;
 
 use crate::Common;
 use crate::backlog;
+use crate::drain::TOPIC;
 use crate::figures::Figures;
 use crate::pipeline::{Pipeline, Role};
 
 /// How often the probe looks whether its event is visible.
-const PROBE_INTERVAL: Duration = Duration::from_micros(500);
-/// Time for the roles to take their shards and partitions before anything is measured.
-const WARM_UP_EVENTS: u64 = 200;
+pub(crate) const PROBE_INTERVAL: Duration = Duration::from_micros(500);
+/// Time at the rate before anything is measured, in which the roles take their shards and partitions.
+pub(crate) const WARM_UP: Duration = Duration::from_secs(3);
+/// Connections that share the rate.
+const WRITERS: u32 = 8;
+/// Products of each writer. No other writes them, and events of one product keep their order: when n of them are counted, the
+/// n-th commit is visible.
+const WRITER_PRODUCTS: u64 = 8;
 
 /// `cargo x bench latency`
 #[derive(clap::Args)]
@@ -48,83 +57,107 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
 
 async fn once(arguments: &Arguments, figures: &mut Figures) -> Result<()> {
     let pipeline = Pipeline::create().await?;
-    let (relay, streamer) = (pipeline.start("relay")?, pipeline.start("streamer")?);
-    let mut writer = pipeline.connect().await?;
-    let mut reader = pipeline.connect().await?;
-    let topic = pipeline.topic("view-events");
-    for number in 0..WARM_UP_EVENTS {
-        append(&mut writer, &topic, number).await?;
-    }
-    visible(&mut reader, WARM_UP_EVENTS).await?;
+    let mut roles = [pipeline.start("relay")?, pipeline.start("streamer")?];
+    measure(&pipeline, &mut roles, arguments.rate, WARM_UP).await?;
 
     let idle = Duration::from_secs(arguments.idle_seconds.into());
-    let before = [relay.usage()?.cpu, streamer.usage()?.cpu];
+    let before = [roles[0].usage()?.cpu, roles[1].usage()?.cpu];
     tokio::time::sleep(idle).await;
-    note_share(figures, "idle.relay_cpu", &relay, before[0], idle)?;
-    note_share(figures, "idle.streamer_cpu", &streamer, before[1], idle)?;
+    note_share(figures, "idle.relay_cpu", &roles[0], before[0], idle)?;
+    note_share(figures, "idle.streamer_cpu", &roles[1], before[1], idle)?;
 
-    let latencies = steady(arguments, &mut writer, &mut reader, &topic).await?;
-    figures.add("visible.p50", "ms", millis(latencies.value_at_quantile(0.5)));
-    figures.add("visible.p99", "ms", millis(latencies.value_at_quantile(0.99)));
+    let length = Duration::from_secs(arguments.seconds.into());
+    let latencies = measure(&pipeline, &mut roles, arguments.rate, length).await?;
+    figures.add("visible.p50", "ms", quantile(&latencies, 0.5));
+    figures.add("visible.p99", "ms", quantile(&latencies, 0.99));
     pipeline.remove().await
 }
 
-/// One event each interval; every one is timed from the return of its commit to the read that shows it.
-async fn steady(
-    arguments: &Arguments,
-    writer: &mut PgConnection,
-    reader: &mut PgConnection,
-    topic: &str,
+/// One event in each transaction, so many a second; microseconds from the return of each commit to the read that shows its
+/// count.
+pub(crate) async fn measure(
+    pipeline: &Pipeline,
+    roles: &mut [Role],
+    rate: u32,
+    length: Duration,
 ) -> Result<Histogram<u64>> {
-    let mut latencies = Histogram::new(3)?;
-    let mut pace = tokio::time::interval(Duration::from_secs(1) / arguments.rate);
-    pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
-    let total = u64::from(arguments.rate * arguments.seconds);
+    let mut reader = pipeline.connect().await?;
+    let mut counted = counts(&mut reader).await?;
     let (sender, mut committed) = tokio::sync::mpsc::unbounded_channel();
-    let write = async {
-        for number in WARM_UP_EVENTS..WARM_UP_EVENTS + total {
-            pace.tick().await;
-            append(writer, topic, number).await?;
-            sender.send(Instant::now())?;
+    let writing = write(pipeline, rate, length, sender);
+    let reading = async {
+        let mut latencies = Histogram::new(3)?;
+        // Commits whose count was not read yet, the oldest of a product first.
+        let mut waiting: HashMap<i64, VecDeque<Instant>> = HashMap::new();
+        while !(committed.is_closed() && committed.is_empty() && waiting.values().all(VecDeque::is_empty)) {
+            while let Ok((product, instant)) = committed.try_recv() {
+                waiting.entry(product).or_default().push_back(instant);
+            }
+            for (product, count) in counts(&mut reader).await? {
+                let now = Instant::now();
+                let queue = waiting.entry(product).or_default();
+                let counted = counted.entry(product).or_default();
+                while *counted < count {
+                    // A count may be read before its writer has heard of the commit.
+                    let Some(instant) = queue.pop_front() else { break };
+                    *counted += 1;
+                    latencies.record(u64::try_from((now - instant).as_micros())?)?;
+                }
+            }
+            for role in roles.iter_mut() {
+                role.ensure_running()?;
+            }
+            tokio::time::sleep(PROBE_INTERVAL).await;
         }
-        drop(sender);
-        anyhow::Ok(())
+        anyhow::Ok(latencies)
     };
-    let read = async {
-        let mut expected = WARM_UP_EVENTS;
-        while let Some(instant) = committed.recv().await {
-            expected += 1;
-            visible(reader, expected).await?;
-            latencies.record(u64::try_from(instant.elapsed().as_micros())?)?;
-        }
-        anyhow::Ok(())
-    };
-    tokio::try_join!(write, read)?;
+    let ((), latencies) = tokio::try_join!(writing, reading)?;
     Ok(latencies)
 }
 
-async fn append(connection: &mut PgConnection, topic: &str, number: u64) -> Result<()> {
-    let mut tx = connection.begin().await?;
-    outbox::append(&mut tx, &[backlog::view(topic, number)], &AppendLimits::default()).await?;
-    tx.commit().await?;
+/// Tells each commit when it has returned.
+async fn write(
+    pipeline: &Pipeline,
+    rate: u32,
+    length: Duration,
+    committed: UnboundedSender<(i64, Instant)>,
+) -> Result<()> {
+    let mut tasks = JoinSet::new();
+    let turns = u64::from(rate) * length.as_secs() / u64::from(WRITERS);
+    for writer in 0..WRITERS {
+        let mut connection = pipeline.connect().await?;
+        let (topic, committed) = (pipeline.topic(TOPIC), committed.clone());
+        tasks.spawn(async move {
+            let begin = Instant::now() + Duration::from_secs(1) / rate * writer;
+            let mut pace = tokio::time::interval_at(begin.into(), Duration::from_secs(1) * WRITERS / rate);
+            for turn in 0..turns {
+                pace.tick().await;
+                let product = u64::from(writer) * WRITER_PRODUCTS + turn % WRITER_PRODUCTS + 1;
+                let event = backlog::view_of(&topic, product, turn);
+                let mut tx = connection.begin().await?;
+                outbox::append(&mut tx, &[event], &AppendLimits::default()).await?;
+                tx.commit().await?;
+                committed.send((i64::try_from(product)?, Instant::now()))?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done??;
+    }
     Ok(())
 }
 
-/// Returns when at least `events` views are counted.
-async fn visible(connection: &mut PgConnection, events: u64) -> Result<()> {
-    let events = i64::try_from(events)?;
-    loop {
-        let counted: i64 = sqlx::query_scalar("select coalesce(sum(units), 0)::bigint from metrics.applied")
-            .fetch_one(&mut *connection)
-            .await?;
-        if counted >= events {
-            return Ok(());
-        }
-        tokio::time::sleep(PROBE_INTERVAL).await;
-    }
+/// Views of each product.
+async fn counts(connection: &mut PgConnection) -> Result<HashMap<i64, i64>> {
+    let rows: Vec<(i64, i64)> = sqlx::query_as("select product_id, view_count from metrics.product_metrics")
+        .fetch_all(connection)
+        .await?;
+    Ok(rows.into_iter().collect())
 }
 
-fn note_share(
+/// The share of a core that a role has used since.
+pub(crate) fn note_share(
     figures: &mut Figures,
     name: &'static str,
     role: &Role,
@@ -136,6 +169,7 @@ fn note_share(
     Ok(())
 }
 
-fn millis(micros: u64) -> f64 {
-    Duration::from_micros(micros).as_secs_f64() * 1_000.0
+/// Milliseconds.
+pub(crate) fn quantile(latencies: &Histogram<u64>, quantile: f64) -> f64 {
+    Duration::from_micros(latencies.value_at_quantile(quantile)).as_secs_f64() * 1_000.0
 }

@@ -154,3 +154,20 @@ fn note(ledger: &mut Ledger, event: &Event) {
         Event::Stock(_) => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Mix;
+
+    #[test]
+    fn every_run_has_the_same_events_and_none_takes_back_what_was_not_given() {
+        let [mut one, mut other] = [Mix::new(), Mix::new()];
+        for _ in 0..50_000 {
+            assert_eq!(one.event(), other.event());
+        }
+        let ledger = one.into_ledger();
+        assert!(ledger.values().flatten().all(|count| *count >= 0));
+        let sums = ledger.values().fold([0; 4], |sums, counts| [0, 1, 2, 3].map(|at| sums[at] + counts[at]));
+        assert!(sums.iter().all(|sum| *sum > 5_000), "{sums:?}");
+    }
+}

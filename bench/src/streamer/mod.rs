@@ -1,12 +1,15 @@
 //! `streamer`: the figures that the inbox promises, one part each.
 //!
-//! The topics are filled directly, so that nothing but the streamer is measured. Every part compares the ledger and each
-//! product's counts with what was produced, and fails on any difference.
+//! Topics that are drained are filled directly, so that nothing but the streamer is measured; the parts named `pipeline` go
+//! through outbox and relay. Draining and redriving compare the ledger and each product's counts with what was produced, and
+//! fail on any difference.
 
 mod drain;
+mod latency;
 mod mix;
 mod produce;
 mod redrive;
+mod sold_out;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -24,6 +27,12 @@ pub(crate) struct Arguments {
     /// Dead letters that are redriven
     #[arg(long, default_value_t = 10_000)]
     letters: u64,
+    /// Transactions per second for the latency
+    #[arg(long, default_value_t = 1_000)]
+    rate: u32,
+    /// Seconds under that rate
+    #[arg(long, default_value_t = 30)]
+    seconds: u32,
     /// Parts to run; all of them when none is named
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
@@ -42,6 +51,10 @@ enum Part {
     IdRows,
     /// `streamer.redrive`, and `streamer.isolate`: how fast the culprits of failing batches are found
     Redrive,
+    /// `pipeline.latency_p50|p99`: from a commit to its count
+    Latency,
+    /// `pipeline.sold_out_p50|p99` and their ratio: "sold out" beside a backlog of everything else
+    SoldOut,
 }
 
 /// Runs the parts in turn and prints the figures.
@@ -49,6 +62,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let mut figures = Figures::default();
     figures.setting("events", &arguments.events);
     figures.setting("letters", &arguments.letters);
+    figures.setting("rate", &arguments.rate);
+    figures.setting("seconds", &arguments.seconds);
     figures.setting("products", &mix::PRODUCTS);
     figures.setting("partitions", &PARTITIONS);
     let runs = |part: Part| arguments.only.is_empty() || arguments.only.contains(&part);
@@ -69,6 +84,14 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
         if runs(Part::Redrive) {
             begin(Part::Redrive);
             redrive::once(arguments.letters, &mut figures).await?;
+        }
+        if runs(Part::Latency) {
+            begin(Part::Latency);
+            latency::once(arguments.rate, arguments.seconds, &mut figures).await?;
+        }
+        if runs(Part::SoldOut) {
+            begin(Part::SoldOut);
+            sold_out::once(arguments.events, &mut figures).await?;
         }
     }
     figures.finish(arguments.common.json.as_deref())

@@ -51,8 +51,7 @@ pub(super) async fn without_sequence(events: u64, clean: f64, figures: &mut Figu
 /// Records per second from the first that is done with to the last; `usage` gets what the process used.
 async fn drain(pipeline: &Pipeline, backlog: &Backlog, usage: Option<&mut Figures>) -> Result<f64> {
     let mut connection = pipeline.connect().await?;
-    // What filling left behind is not written during the drain.
-    sqlx::raw_sql("checkpoint").execute(&mut connection).await?;
+    settle(&mut connection).await?;
     let mut roles = [pipeline.start("streamer")?];
     let records = backlog.records();
     let (done, elapsed) = measure(&mut roles, records, async || passed(&mut connection).await).await?;
@@ -61,6 +60,14 @@ async fn drain(pipeline: &Pipeline, backlog: &Backlog, usage: Option<&mut Figure
     }
     ensure_exact(&mut connection, backlog).await?;
     Ok(rate(done, elapsed))
+}
+
+/// Has everything written that filling left behind: commits would wait for the disk beside it.
+pub(super) async fn settle(connection: &mut PgConnection) -> Result<()> {
+    sqlx::raw_sql("checkpoint").execute(connection).await?;
+    let synced = tokio::process::Command::new("sync").status().await?;
+    ensure!(synced.success(), "sync ended with {synced}");
+    Ok(())
 }
 
 /// Records that are done with, whatever became of them.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use sqlx::PgConnection;
 
-use super::drain::{ensure_counts, ensure_sums, passed};
+use super::drain::{ensure_counts, ensure_sums, passed, settle};
 use super::produce::{self, Kind};
 use crate::ceilings::rate;
 use crate::drain::measure;
@@ -38,7 +38,7 @@ pub(super) async fn once(letters: u64, figures: &mut Figures) -> Result<()> {
     }
 
     sqlx::raw_sql(MEND).execute(&mut connection).await?;
-    sqlx::raw_sql("checkpoint").execute(&mut connection).await?;
+    settle(&mut connection).await?;
     let elapsed = redrive(&pipeline, streamer, &mut connection, letters).await?;
     figures.add("streamer.redrive", "letters/s", rate(letters, elapsed));
     ensure_sums(&mut connection, [letters, 0, letters, 0]).await?;

@@ -4,6 +4,7 @@
 //! a batch is written only if the offset is where its owner believes it to be; an event has its effect once, or is a
 //! dead letter. How: README.md. Deliberately absent: any notion of what the events mean.
 
+mod age;
 pub mod dead_letter;
 mod engine;
 mod kill;

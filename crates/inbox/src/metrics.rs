@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kafka_client::TopicPartition;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use crate::dead_letter::LetterStatus;
@@ -45,6 +46,10 @@ pub const REBALANCES: &str = "commerce_inbox_rebalances_total";
 pub const FORGOTTEN: &str = "commerce_inbox_forgotten_total";
 /// Offsets between the stored offset and the log's end, by `group`, `topic` and `partition`.
 pub const LAG: &str = "commerce_inbox_lag_records";
+/// Age of the oldest record that is not handled, by `group`, `topic` and `partition`.
+pub const LAG_SECONDS: &str = "commerce_inbox_lag_seconds";
+/// From an event to the commit of its effect, one event a transaction, by `group`.
+pub const VISIBLE_SECONDS: &str = "commerce_inbox_visible_seconds";
 /// Partitions that are stopped, by `group`.
 pub const STOPPED: &str = "commerce_inbox_stopped_partitions";
 
@@ -89,6 +94,12 @@ pub fn describe() {
     describe_counter!(BISECTIONS, Unit::Count, "Transactions cut in two to find a refused event");
     describe_counter!(REBALANCES, Unit::Count, "Rebalances, by group and change");
     describe_gauge!(LAG, Unit::Count, "Offsets between the stored offset and the log's end");
+    describe_gauge!(LAG_SECONDS, Unit::Seconds, "Age of the oldest record that is not handled");
+    describe_histogram!(
+        VISIBLE_SECONDS,
+        Unit::Seconds,
+        "From the oldest new event of a transaction to its commit"
+    );
     describe_gauge!(STOPPED, Unit::Count, "Partitions that are stopped, by group");
 }
 
@@ -160,11 +171,31 @@ pub(crate) fn rebalanced(group: &str, change: Rebalanced) {
     counter!(REBALANCES, "group" => group.to_owned(), "change" => change).increment(1);
 }
 
-pub(crate) fn lag(group: &str, topic: &str, partition: i32, records: i64) {
+fn lag_labels(group: &str, origin: &TopicPartition) -> [(&'static str, String); 3] {
+    [
+        ("group", group.to_owned()),
+        ("topic", origin.topic.to_string()),
+        ("partition", origin.partition.to_string()),
+    ]
+}
+
+pub(crate) fn lag(group: &str, origin: &TopicPartition, records: i64) {
     let records = f64::from(u32::try_from(records).unwrap_or(u32::MAX));
-    let labels =
-        [("group", group.to_owned()), ("topic", topic.to_owned()), ("partition", partition.to_string())];
-    gauge!(LAG, &labels).set(records);
+    gauge!(LAG, &lag_labels(group, origin)).set(records);
+}
+
+pub(crate) fn lag_age(group: &str, origin: &TopicPartition, age: Duration) {
+    gauge!(LAG_SECONDS, &lag_labels(group, origin)).set(age.as_secs_f64());
+}
+
+/// The partition is not this process's any more: what it told last must not stand for ever.
+pub(crate) fn no_lag(group: &str, origin: &TopicPartition) {
+    lag(group, origin, 0);
+    lag_age(group, origin, Duration::ZERO);
+}
+
+pub(crate) fn visible(group: &str, after: Duration) {
+    histogram!(VISIBLE_SECONDS, "group" => group.to_owned()).record(after.as_secs_f64());
 }
 
 pub(crate) fn stopped(group: &str, partitions: usize) {

@@ -8,6 +8,7 @@ use kafka_client::TopicPartition;
 use thiserror::Error;
 use uuid::Uuid;
 
+use crate::age::Aged;
 use crate::metrics;
 
 /// The poll thread is taken for dead after so long without a sign of life.
@@ -95,6 +96,8 @@ pub struct PartitionStatus {
     pub retrying: Option<String>,
     /// How long it has had lag without moving.
     pub waiting: Option<Duration>,
+    /// How old the oldest record is that was not handled, at most; zero when there is none.
+    pub lag_age: Duration,
 }
 
 #[derive(Debug)]
@@ -105,9 +108,24 @@ struct Partition {
     stopped: Option<StopReason>,
     retrying: Option<String>,
     waiting_since: Option<Instant>,
+    /// No record from `next_offset` on is older. It is the stamp of the next record as soon as that is read; until then the
+    /// stamp of the last one before it, or the moment when there was none left.
+    oldest: Aged,
+    /// Offset and stamp of the last record that was read.
+    newest: Option<(i64, Aged)>,
 }
 
 impl Partition {
+    /// A stopped partition is not observed any more: nobody may say that it has no lag.
+    fn is_caught_up(&self) -> bool {
+        let has_batch = self.newest.is_some_and(|(offset, _)| offset >= self.next_offset);
+        self.stopped.is_none() && !has_batch && self.lag() == Some(0)
+    }
+
+    fn lag_age(&self) -> Duration {
+        if self.is_caught_up() { Duration::ZERO } else { self.oldest.age() }
+    }
+
     fn lag(&self) -> Option<i64> {
         // Control records at the log's end are never handed over.
         if self.is_at_end { Some(0) } else { self.end.map(|end| (end - self.next_offset).max(0)) }
@@ -165,6 +183,7 @@ impl StreamerStatus {
             stopped: partition.stopped.clone(),
             retrying: partition.retrying.clone(),
             waiting: partition.waiting_since.map(|since| since.elapsed()),
+            lag_age: partition.lag_age(),
         };
         self.lock().partitions.iter().map(describe).collect()
     }
@@ -225,6 +244,9 @@ impl StreamerStatus {
     }
 
     pub(crate) fn assigned(&self, origin: TopicPartition, next_offset: i64, stopped: Option<StopReason>) {
+        let mut figures = self.lock();
+        // A stopped partition is asked about again and again: its records grow older all the same.
+        let known = figures.partitions.get(&origin).filter(|known| known.next_offset == next_offset);
         let partition = Partition {
             next_offset,
             end: None,
@@ -232,17 +254,42 @@ impl StreamerStatus {
             stopped,
             retrying: None,
             waiting_since: None,
+            oldest: known.map_or_else(Aged::now, |known| known.oldest),
+            newest: None,
         };
-        self.lock().partitions.insert(origin, partition);
+        figures.partitions.insert(origin, partition);
     }
 
-    pub(crate) fn removed(&self, origin: &TopicPartition) {
-        self.lock().partitions.remove(origin);
+    /// Somebody else tells its lag from now on.
+    pub(crate) fn removed(&self, group: &str, origin: &TopicPartition) {
+        if self.lock().partitions.remove(origin).is_some() {
+            metrics::no_lag(group, origin);
+        }
     }
 
     /// A new consumer begins.
-    pub(crate) fn cleared(&self) {
-        self.lock().partitions.clear();
+    pub(crate) fn cleared(&self, group: &str) {
+        for origin in std::mem::take(&mut self.lock().partitions).into_keys() {
+            metrics::no_lag(group, &origin);
+        }
+    }
+
+    /// A batch came, from `first` to the record at `last`; without stamps what is known stays.
+    pub(crate) fn read(&self, origin: &TopicPartition, first: Option<Aged>, last: (i64, Option<Aged>)) {
+        if let Some(partition) = self.lock().partitions.get_mut(origin) {
+            partition.oldest = first.unwrap_or(partition.oldest);
+            partition.newest = Some((last.0, last.1.unwrap_or(partition.oldest)));
+        }
+    }
+
+    /// Tells how old what waits is. Called at intervals, whether anything is read or not.
+    pub(crate) fn report_lag_age(&self, group: &str) {
+        for (origin, partition) in &mut self.lock().partitions {
+            if partition.is_caught_up() {
+                partition.oldest = Aged::now();
+            }
+            metrics::lag_age(group, origin, partition.lag_age());
+        }
     }
 
     pub(crate) fn moved(&self, origin: &TopicPartition, next_offset: i64) {
@@ -251,6 +298,10 @@ impl StreamerStatus {
         if let Some(partition) = figures.partitions.get_mut(origin) {
             partition.next_offset = next_offset;
             partition.retrying = None;
+            // Records are stamped in about the order of their offsets.
+            if let Some((_, newest)) = partition.newest.filter(|(offset, _)| *offset < next_offset) {
+                partition.oldest = newest;
+            }
             partition.judge(true);
         }
     }
@@ -284,7 +335,7 @@ impl StreamerStatus {
                 partition.end = Some(end);
                 partition.judge(false);
                 if let Some(lag) = partition.lag() {
-                    metrics::lag(group, &origin.topic, origin.partition, lag);
+                    metrics::lag(group, &origin, lag);
                 }
             }
         }
@@ -330,6 +381,34 @@ mod tests {
         status.observed("g", vec![], true);
         status.stopped(&origin, StopReason::BeyondLogEnd { stored: 5, high: 3 });
         assert!(status.not_ready().is_some_and(|text| text.contains("t[0] is stopped")));
+    }
+
+    #[test]
+    fn what_waits_grows_older_also_while_nothing_is_read() {
+        let hour = Duration::from_secs(3600);
+        let now = std::time::SystemTime::now();
+        let (status, origin) = status();
+        let age = || status.partitions()[0].lag_age;
+        status.observed("g", vec![(origin.clone(), 5)], true);
+        assert_eq!(age(), Duration::ZERO);
+        // A batch in hand waits although the log's end, which is looked at now and then, does not tell of it yet.
+        status.read(&origin, Some(Aged::of(now - 2 * hour, now)), (6, Some(Aged::of(now - hour, now))));
+        assert!(age() >= 2 * hour);
+        status.observed("g", vec![(origin.clone(), 9)], true);
+        status.moved(&origin, 7);
+        assert!(age() >= hour && age() < 2 * hour, "{:?}", age());
+        status.stopped(&origin, StopReason::OutOfRange(7));
+        // Asked about again, and still stopped; then at what was the end of the log when it was last seen.
+        status.assigned(origin.clone(), 7, Some(StopReason::OutOfRange(7)));
+        assert!(age() >= hour);
+        status.observed("g", vec![(origin.clone(), 7)], true);
+        assert!(age() >= hour);
+        status.report_lag_age("g");
+        assert!(age() >= hour);
+        // An operator lets it go on.
+        status.assigned(origin.clone(), 7, None);
+        status.observed("g", vec![(origin.clone(), 7)], true);
+        assert_eq!(age(), Duration::ZERO);
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub async fn run<P: Projection>(
             Err(StreamerError::Fenced(reason)) => reason,
             outcome => return outcome,
         };
-        status.cleared();
+        status.cleared(&shared.settings.kafka.group);
         fences = if begun.elapsed() > FENCED_RARELY { 1 } else { fences + 1 };
         if fences > FENCES_MAX {
             return Err(StreamerError::Fenced(reason));

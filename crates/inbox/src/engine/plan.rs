@@ -1,12 +1,14 @@
 //! What becomes of each record of a batch, as far as the records alone tell. Pure.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
 use kafka_client::{HeaderIter, RecordBatch, RecordRef};
 use uuid::Uuid;
 
 use super::identity::{FoundIdentity, IdentityHeaders, lane};
+use crate::age;
 use crate::projection::{Decision, Projection, RecordView, Refusal};
 use crate::settings::UnknownTypes;
 
@@ -192,6 +194,12 @@ fn decode_record<'a, P: Projection>(
         Ok(Err(Refusal { reason, error })) => Err(Rejection { reason, error }),
         Err(panic) => Err(Rejection::new("handler_panic", panic_text(panic.as_ref()))),
     }
+}
+
+/// When the event occurred: by itself, or by the stamp of its record.
+pub(crate) fn occurred_at(record: &RecordRef<'_>) -> Option<SystemTime> {
+    let told = record.headers.and_then(|headers| EventHeaders::read(headers).time.and_then(time));
+    told.map(SystemTime::from).or_else(|| age::stamp(record.time))
 }
 
 fn time(bytes: &[u8]) -> Option<DateTime<Utc>> {

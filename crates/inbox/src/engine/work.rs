@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt as _;
 use kafka_client::{RecordBatch, TopicPartition};
@@ -10,10 +10,11 @@ use kafka_client::{RecordBatch, TopicPartition};
 use super::board::Verdict;
 use super::failure::{Disposition, Failure, chain, disposition};
 use super::flood::Flood;
-use super::plan::{Fate, Identity, Plan, Rejection, UNKNOWN_EVENT_TYPE};
+use super::plan::{Fate, Identity, Plan, Rejection, UNKNOWN_EVENT_TYPE, occurred_at};
 use super::session::Session;
 use super::span::{Isolation, Span};
 use super::transaction::{Attempt, Ended};
+use crate::age;
 use crate::kill::{is_sabotaged, kill_point};
 use crate::metrics;
 use crate::projection::Projection;
@@ -192,6 +193,7 @@ impl<E: Send + Sync + 'static> Job<E> {
             Ok(ended) => {
                 if !matches!(ended, Ended::Fenced { .. } | Ended::Rejected) {
                     self.note(shared, span, &ended, begun.elapsed());
+                    self.note_visible(&shared.settings.kafka.group, &fresh);
                     committed(&*shared.projection, &applied).await;
                     kill_point("inbox.after_invalidation");
                 }
@@ -278,6 +280,14 @@ impl<E: Send + Sync + 'static> Job<E> {
         }
         if let Ended::Committed(advance) = ended {
             metrics::committed(group, advance, span.records.len(), time);
+        }
+    }
+
+    /// One sample a transaction: its oldest new event is what somebody has waited for the longest.
+    fn note_visible(&self, group: &str, fresh: &[usize]) {
+        let oldest = fresh.first().and_then(|index| self.plan.batch.get(*index));
+        if let Some(occurred) = oldest.and_then(|record| occurred_at(&record)) {
+            metrics::visible(group, age::elapsed(occurred, SystemTime::now()));
         }
     }
 }

@@ -8,6 +8,7 @@ mod exactly_once;
 mod failures;
 mod fixture;
 mod flood;
+mod lateness;
 mod letter_desk;
 mod positions;
 mod proxy;

@@ -6,9 +6,9 @@ mod rebalance;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use kafka_client::{Consumer, ConsumerEvent, RecordBatch, TopicPartition};
+use kafka_client::{Consumer, ConsumerEvent, RecordBatch, RecordRef, TopicPartition};
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
@@ -20,6 +20,7 @@ use super::flood::Flood;
 use super::loader::Loaded;
 use super::session::Session;
 use super::work::{Job, Shared};
+use crate::age::{self, Aged};
 use crate::kill::kill_point;
 use crate::metrics::{self, Rebalanced};
 use crate::projection::Projection;
@@ -215,10 +216,20 @@ impl<P: Projection> Conductor<P> {
         let Some(expected) = self.board.wants(&origin, generation) else { return };
         kill_point("inbox.after_poll");
         self.status.at_end(&origin, false);
+        self.note_read(&batch);
         let flood = self.floods.get(&origin).copied().unwrap_or_default();
         match Job::new(batch, self.group, expected, flood) {
             Some(job) => self.board.batch(&origin, job),
             None => self.consumer.done(origin, generation),
+        }
+    }
+
+    fn note_read(&self, batch: &RecordBatch) {
+        let now = SystemTime::now();
+        let ends = (batch.get(0), batch.len().checked_sub(1).and_then(|last| batch.get(last)));
+        if let (Some(first), Some(last)) = ends {
+            let aged = |record: RecordRef<'_>| age::stamp(record.time).map(|stamp| Aged::of(stamp, now));
+            self.status.read(&batch.origin, aged(first), (last.offset, aged(last)));
         }
     }
 
@@ -252,6 +263,7 @@ impl<P: Projection> Conductor<P> {
 
     fn tick(&mut self) {
         self.status.ticked(self.consumer.ticks());
+        self.status.report_lag_age(self.group_name());
         if !self.asked_again.is_empty() && self.loading.is_empty() {
             let partitions = std::mem::take(&mut self.asked_again);
             self.load(None, partitions.into_iter().collect());

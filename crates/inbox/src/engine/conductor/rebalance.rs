@@ -60,7 +60,7 @@ impl<P: Projection> Conductor<P> {
             "partitions are taken away"
         );
         for origin in partitions {
-            self.status.removed(origin);
+            self.status.removed(self.group_name(), origin);
         }
         self.asked_again.retain(|origin| !partitions.contains(origin));
         self.floods.retain(|origin, _| !partitions.contains(origin));

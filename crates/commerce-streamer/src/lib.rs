@@ -4,12 +4,15 @@
 //! exactly once. A new consumer is one file in `projections/` and one line in [`start`].
 //! Deliberately absent: fencing, idempotency, retries and dead letters, which are `inbox`'s.
 
+mod breaker;
+mod invalidator;
 mod metrics;
 mod projections;
 mod store;
 mod streamer;
 mod sweeper;
 
+pub use breaker::BreakerSettings;
 pub use metrics::describe as describe_metrics;
 pub use projections::metrics::METRICS_GROUP;
 pub use projections::stock::STOCK_GROUP;

@@ -9,9 +9,19 @@ pub(crate) const INTENTS_DONE: &str = "commerce_cache_intents_done_total";
 /// Cache intents that are still owed.
 pub(crate) const INTENTS_OWED: &str = "commerce_cache_intents_owed";
 
+/// Age of the oldest of them.
+pub(crate) const INTENTS_AGE: &str = "commerce_cache_intents_oldest_age_seconds";
+/// Invalidations that were not done after their commit, but left to the sweeper.
+pub(crate) const INVALIDATIONS_LEFT: &str = "commerce_cache_invalidations_left_total";
+/// The breaker between commits and the cache: 0 closed, 1 half open, 2 open.
+pub(crate) const BREAKER_STATE: &str = "commerce_cache_breaker_state";
+
 /// Registers descriptions with the installed recorder.
 pub fn describe() {
     describe_counter!(STALE_VERSIONS, Unit::Count, "Stock events older than the stored state");
     describe_counter!(INTENTS_DONE, Unit::Count, "Product cache invalidations done");
+    describe_gauge!(INTENTS_AGE, Unit::Seconds, "Age of the oldest product cache invalidation owed");
+    describe_counter!(INVALIDATIONS_LEFT, Unit::Count, "Invalidations left to the sweeper after a commit");
+    describe_gauge!(BREAKER_STATE, "Breaker of the cache: 0 closed, 1 half open, 2 open");
     describe_gauge!(INTENTS_OWED, Unit::Count, "Product cache invalidations owed");
 }

@@ -11,6 +11,7 @@ use runtime::{Lifecycle, TaskKind};
 use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
 
+use crate::breaker::BreakerSettings;
 use crate::projections::metrics::{METRICS_GROUP, MetricsProjection};
 use crate::projections::stock::{STOCK_GROUP, StockProjection};
 use crate::sweeper::{self, SweeperSettings};
@@ -42,6 +43,8 @@ pub struct StreamerParts {
     pub pool: Pool,
     /// What is invalidated.
     pub cache: Arc<dyn ProductCache>,
+    /// When the cache is left alone after a commit.
+    pub breaker: BreakerSettings,
 }
 
 /// One consumer's state for the management port.
@@ -86,7 +89,7 @@ pub fn start(
         let watched: Arc<dyn Health> = Arc::new(ConsumerHealth { name, status: Arc::clone(&status) });
         health.push(watched);
         if name == STOCK_GROUP {
-            let stock = StockProjection::new(Arc::clone(&parts.cache), parts.pool.clone());
+            let stock = StockProjection::new(Arc::clone(&parts.cache), parts.breaker, parts.pool.clone());
             spawn(lifecycle, settings(name, &[STOCK_EVENTS]), parts, stock, status);
         } else {
             let topics = [CATALOG_EVENTS, ORDER_EVENTS, VIEW_EVENTS];

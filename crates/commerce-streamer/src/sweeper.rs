@@ -9,7 +9,7 @@ use serde::Deserialize;
 use sqlx::Connection;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::{INTENTS_DONE, INTENTS_OWED};
+use crate::metrics::{INTENTS_AGE, INTENTS_DONE, INTENTS_OWED};
 use crate::store::stock as store;
 
 /// `[sweeper]`.
@@ -41,7 +41,12 @@ pub(crate) async fn run(
             () = shutdown.cancelled() => return Ok(()),
             () = tokio::time::sleep(settings.interval) => {}
         }
-        match sweep(&settings, cache.as_ref(), &pool).await {
+        let swept = sweep(&settings, cache.as_ref(), &pool).await;
+        // What is owed matters most while it cannot be done.
+        if let Err(error) = measure(&pool).await {
+            tracing::debug!(%error, "cache intents cannot be counted");
+        }
+        match swept {
             Ok(_) if failing => {
                 failing = false;
                 tracing::info!("cache intents are swept again");
@@ -79,7 +84,14 @@ pub(crate) async fn sweep(
             .increment(owed.len().try_into().unwrap_or(u64::MAX));
         swept += owed.len();
     }
-    let owed = store::owed_intents(&mut connection).await?;
-    metrics::gauge!(INTENTS_OWED).set(f64::from(i32::try_from(owed).unwrap_or(i32::MAX)));
     Ok(swept)
+}
+
+/// Tells how many intents are owed, and how old the oldest is; 0 seconds when there is none.
+pub(crate) async fn measure(pool: &Pool) -> Result<(), SweepError> {
+    let mut connection = pool.get().await?;
+    let (owed, oldest_seconds) = store::measure_intents(&mut connection).await?;
+    metrics::gauge!(INTENTS_OWED).set(f64::from(i32::try_from(owed).unwrap_or(i32::MAX)));
+    metrics::gauge!(INTENTS_AGE).set(oldest_seconds);
+    Ok(())
 }

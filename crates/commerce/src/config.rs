@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use commerce_api::{ApiSettings, AuthSettings, MetricsSettings};
-use commerce_streamer::SweeperSettings;
+use commerce_streamer::{BreakerSettings, SweeperSettings};
 use inbox::dead_letter::{PublisherSettings, RedriveSettings};
 use inbox::{ConsumerSettings, FloodLimits, UnknownTypes};
 use kafka_client::{ClientSettings, ProducerSettings};
@@ -147,6 +147,9 @@ pub(crate) struct StreamerSection {
     #[serde(with = "humantime_serde")]
     dedup_interval: Duration,
     unknown_types: UnknownTypesChoice,
+    cache_failures_max: u32,
+    #[serde(with = "humantime_serde")]
+    cache_pause: Duration,
 }
 
 /// `streamer.unknown_types`.
@@ -283,6 +286,11 @@ impl Config {
             age_max: self.outbox.backlog_age_max,
             rows_max: self.outbox.backlog_rows_max,
         }
+    }
+
+    /// When invalidations after a commit are left to the sweeper.
+    pub(crate) fn cache_breaker(&self) -> BreakerSettings {
+        BreakerSettings { failures_max: self.streamer.cache_failures_max, pause: self.streamer.cache_pause }
     }
 
     /// How ticks are taken.

@@ -13,6 +13,8 @@ use runtime::database::Pool;
 use sqlx::PgConnection;
 
 use super::decode;
+use crate::breaker::BreakerSettings;
+use crate::invalidator::Invalidator;
 use crate::metrics::{INTENTS_DONE, STALE_VERSIONS};
 use crate::store::metrics::{Applied, add_applied};
 use crate::store::stock as store;
@@ -36,19 +38,16 @@ impl From<State> for Invalidation {
 
 /// The projection, with the cache that it invalidates and the pool that clears intents.
 pub(crate) struct StockProjection {
-    cache: Arc<dyn ProductCache>,
+    cache: Invalidator,
     pool: Pool,
 }
 
 impl StockProjection {
-    pub(crate) fn new(cache: Arc<dyn ProductCache>, pool: Pool) -> Self {
-        Self { cache, pool }
+    pub(crate) fn new(cache: Arc<dyn ProductCache>, breaker: BreakerSettings, pool: Pool) -> Self {
+        Self { cache: Invalidator::new(cache, breaker), pool }
     }
 
-    async fn invalidate(&self, states: &[State]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let invalidations: Vec<Invalidation> = states.iter().copied().map(Into::into).collect();
-        self.cache.invalidate(&invalidations).await?;
-        inbox::kill_point("inbox.in_invalidation");
+    async fn clear(&self, states: &[State]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let mut connection = self.pool.get().await?;
         store::clear_intents(&mut connection, states).await?;
         Ok(())
@@ -84,11 +83,16 @@ impl Projection for StockProjection {
 
     async fn committed(&self, events: &[State]) {
         let states = latest(events);
-        match self.invalidate(&states).await {
+        let invalidations: Vec<Invalidation> = states.iter().copied().map(Into::into).collect();
+        if !self.cache.invalidate(&invalidations).await {
+            return;
+        }
+        inbox::kill_point("inbox.in_invalidation");
+        match self.clear(&states).await {
             Ok(()) => metrics::counter!(INTENTS_DONE, "by" => "consumer")
                 .increment(states.len().try_into().unwrap_or(u64::MAX)),
             Err(error) => {
-                tracing::warn!(%error, products = states.len(), "cache invalidation is left to the sweeper");
+                tracing::warn!(%error, products = states.len(), "cache intents are done and left to the sweeper");
             }
         }
     }
@@ -128,13 +132,17 @@ mod tests {
     use std::time::Duration;
 
     use inbox::Projection;
+    use metrics_exporter_prometheus::PrometheusBuilder;
     use product_cache::{CacheSettings, Card, LocalCache, ProductCache};
     use runtime::database::{self, DatabaseSettings};
     use sqlx::{Connection, PgConnection};
     use testkit::TestDatabase;
 
     use super::{State, StockProjection, latest};
-    use crate::sweeper::{SweeperSettings, sweep};
+    use crate::breaker::BreakerSettings;
+    use crate::sweeper::{SweeperSettings, measure, sweep};
+
+    const BREAKER: BreakerSettings = BreakerSettings { failures_max: 3, pause: Duration::from_secs(60) };
 
     const fn state(product_id: i64, version: i64, sold_out: bool) -> State {
         State { product_id, version, sold_out }
@@ -165,7 +173,7 @@ mod tests {
             };
             let pool = database::pool(&settings, "test")?;
             let shared: Arc<dyn ProductCache> = cache.clone();
-            let projection = StockProjection::new(shared, pool);
+            let projection = StockProjection::new(shared, BREAKER, pool);
             Ok(Self { database, cache, projection })
         }
 
@@ -216,6 +224,38 @@ mod tests {
         fixture.apply(&[state(1, 4, false), state(2, 2, false)]).await?;
         assert_eq!(fixture.stored().await?, [(1, 5, true), (2, 2, false)]);
         assert_eq!(fixture.owed().await?, [(2, 2, false)]);
+        fixture.database.drop_database().await
+    }
+
+    #[tokio::test]
+    async fn metrics_tell_of_versions_that_come_late_and_of_what_the_cache_is_owed() -> anyhow::Result<()> {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let rendered = recorder.handle();
+        let _recording = metrics::set_default_local_recorder(&recorder);
+        let metric = |name: &str| {
+            let text = rendered.render();
+            let line = text.lines().find(|line| line.split(' ').next() == Some(name));
+            line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        };
+        let fixture = Fixture::open().await?;
+        fixture.apply(&[state(1, 5, true), state(2, 1, true), state(3, 1, true)]).await?;
+        assert_eq!(metric("commerce_stock_stale_versions_total"), Some(0.0));
+        // An older one, the same once more, and a newer one.
+        fixture.apply(&[state(1, 4, false), state(2, 1, true), state(3, 2, false)]).await?;
+        assert_eq!(metric("commerce_stock_stale_versions_total"), Some(2.0));
+        let mut connection = fixture.database.connect().await?;
+        sqlx::query(
+            "update metrics.cache_intent set created_at = now() - interval '1 hour' where product_id = 2",
+        )
+        .execute(&mut connection)
+        .await?;
+        measure(&fixture.projection.pool).await.map_err(anyhow::Error::from_boxed)?;
+        assert_eq!(metric("commerce_cache_intents_owed"), Some(3.0));
+        assert!(metric("commerce_cache_intents_oldest_age_seconds").is_some_and(|age| age >= 3600.0));
+        fixture.projection.committed(&[state(1, 5, true), state(2, 1, true), state(3, 2, false)]).await;
+        measure(&fixture.projection.pool).await.map_err(anyhow::Error::from_boxed)?;
+        assert_eq!(metric("commerce_cache_intents_owed"), Some(0.0));
+        assert_eq!(metric("commerce_cache_intents_oldest_age_seconds"), Some(0.0));
         fixture.database.drop_database().await
     }
 

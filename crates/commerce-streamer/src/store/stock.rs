@@ -82,6 +82,17 @@ pub(crate) async fn lock_owed_intents(
         .collect())
 }
 
+/// How many invalidations are owed, and for how many seconds the oldest of them.
+pub(crate) async fn measure_intents(connection: &mut PgConnection) -> Result<(i64, f64), sqlx::Error> {
+    sqlx::query_as(
+        "select count(*),
+                greatest(0, coalesce(extract(epoch from clock_timestamp() - min(created_at)), 0))::float8
+           from metrics.cache_intent",
+    )
+    .fetch_one(connection)
+    .await
+}
+
 /// How many invalidations are owed.
 ///
 /// # Errors

@@ -19,6 +19,7 @@ pub(super) fn start(process: &mut Process<'_>) -> anyhow::Result<()> {
         options: options.clone(),
         pool: database::pool(&pool, Role::Streamer.name())?,
         cache: process.cache()?,
+        breaker: config.cache_breaker(),
     };
     let health = commerce_streamer::start(
         &config.streamer.consumers,

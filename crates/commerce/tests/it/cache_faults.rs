@@ -37,3 +37,75 @@ async fn a_cache_that_is_away_silent_or_slow_delays_no_count_and_hides_no_sold_o
     }
     shop.verify()
 }
+
+/// While the cache is away, batches do not wait for it any more once the breaker is open, and the sweeper repays all.
+#[tokio::test]
+async fn a_breaker_leaves_invalidations_to_the_sweeper_until_the_cache_answers() -> Result<()> {
+    let shop = Shop::open().await?;
+    let redis = testkit::redis_url()?;
+    let address = redis.trim_start_matches("redis://").parse().with_context(|| redis.clone())?;
+    let proxy = Proxy::start(address).await?;
+    let _api = shop.start("api").await?;
+    let _relay = shop.start("relay").await?;
+    let url = format!("redis://127.0.0.1:{}", proxy.port);
+    let variables = [
+        ("COMMERCE_REDIS_URL", url.as_str()),
+        ("COMMERCE_STREAMER_CACHE_FAILURES_MAX", "2"),
+        ("COMMERCE_STREAMER_CACHE_PAUSE", "2s"),
+        // Invalidations after a commit that work are never the sweeper's.
+        ("COMMERCE_SWEEPER_AGE", "2s"),
+    ];
+    let mut streamer = shop.spawn_with("streamer", &variables)?;
+    shop.ready(&mut streamer).await?;
+    let metric = async |name: &str| shop.metric(&streamer, name).await;
+    for line in [Line::Cut, Line::Frozen] {
+        proxy.set(line);
+        let mut sold_out = Vec::new();
+        // Each on its own, so that each is a batch that tries for itself.
+        eventually("the breaker is open", async || {
+            let product = shop.product(&format!("{line:?}{}", sold_out.len()), 1).await?;
+            let (status, answer) = shop.order(product, 1).await?;
+            ensure!(status < 300, "{answer}");
+            shop.shows(product, 0, 1).await?;
+            sold_out.push(product);
+            Ok((metric("commerce_cache_breaker_state").await? == Some(2.0)).then_some(()))
+        })
+        .await
+        .with_context(|| format!("{line:?}"))?;
+        eventually("what is owed is told while it cannot be done", async || {
+            let owed = metric("commerce_cache_intents_owed").await?.unwrap_or_default();
+            let age = metric("commerce_cache_intents_oldest_age_seconds").await?.unwrap_or_default();
+            Ok((owed >= 1.0 && age > 0.0).then_some(()))
+        })
+        .await?;
+        proxy.set(Line::Up);
+        for product in sold_out {
+            let page = format!("/api/v1/products/{product}");
+            eventually("the product page says sold out", async || {
+                let shown = shop.succeed(Method::GET, &page, None).await?;
+                Ok((shown["soldOut"] == true).then_some(()))
+            })
+            .await
+            .with_context(|| format!("{line:?}"))?;
+        }
+        eventually("nothing is owed", async || {
+            let owed = metric("commerce_cache_intents_owed").await?;
+            let age = metric("commerce_cache_intents_oldest_age_seconds").await?;
+            Ok((owed == Some(0.0) && age == Some(0.0)).then_some(()))
+        })
+        .await?;
+        // One batch after the pause is the trial.
+        let mut count = 0;
+        eventually("the breaker is closed", async || {
+            let product = shop.product(&format!("{line:?}-after{count}"), 1).await?;
+            count += 1;
+            let (status, answer) = shop.order(product, 1).await?;
+            ensure!(status < 300, "{answer}");
+            shop.shows(product, 0, 1).await?;
+            Ok((metric("commerce_cache_breaker_state").await? == Some(0.0)).then_some(()))
+        })
+        .await?;
+    }
+    ensure!(metric("commerce_cache_invalidations_left_total").await? >= Some(4.0), "none was left");
+    shop.verify()
+}

@@ -89,6 +89,16 @@ impl Shop {
         .await
     }
 
+    /// Sum of a metric's values, as the role's management port tells them; `None` if it has none.
+    pub(crate) async fn metric(&self, role: &Role, name: &str) -> Result<Option<f64>> {
+        let url = format!("http://127.0.0.1:{}/metrics", role.management_port);
+        let text = self.http.get(&url).send().await?.text().await?;
+        let of_name = |line: &&str| line.split(['{', ' ']).next() == Some(name);
+        let values: Vec<f64> =
+            text.lines().filter(of_name).filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+        Ok((!values.is_empty()).then(|| values.iter().sum()))
+    }
+
     /// Sends a request as the buyer, or as an administrator on the admin paths; answers status and body.
     pub(crate) async fn send(
         &self,

@@ -64,6 +64,10 @@ async fn a_breaker_leaves_invalidations_to_the_sweeper_until_the_cache_answers()
         // Each on its own, so that each is a batch that tries for itself.
         eventually("the breaker is open", async || {
             let product = shop.product(&format!("{line:?}{}", sold_out.len()), 1).await?;
+            // Puts an available card into the cache, which nothing but an invalidation can take out in time.
+            let page = format!("/api/v1/products/{product}");
+            let shown = shop.succeed(Method::GET, &page, None).await?;
+            ensure!(shown["soldOut"] == false, "{shown}");
             let (status, answer) = shop.order(product, 1).await?;
             ensure!(status < 300, "{answer}");
             shop.shows(product, 0, 1).await?;

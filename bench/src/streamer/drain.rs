@@ -139,11 +139,12 @@ async fn note_size(
     figures: &mut Figures,
 ) -> Result<()> {
     let mut connection = pipeline.connect().await?;
-    let bytes: f64 = sqlx::query_scalar("select pg_total_relation_size($1::regclass)::float8 / $2::float8")
-        .bind(table)
-        .bind(i64::try_from(events)?)
-        .fetch_one(&mut connection)
-        .await?;
+    // A table without partitions has no tree.
+    let size =
+        "select coalesce((select sum(pg_total_relation_size(relid)) from pg_partition_tree($1::regclass)),
+                                pg_total_relation_size($1::regclass))::float8 / $2::float8";
+    let bytes: f64 =
+        sqlx::query_scalar(size).bind(table).bind(i64::try_from(events)?).fetch_one(&mut connection).await?;
     figures.add(name, "bytes", bytes);
     Ok(())
 }

@@ -39,6 +39,14 @@ async fn id_of(connection: &mut PgConnection, weeks_ago: u64) -> Result<Uuid> {
     Ok(Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, 0)))
 }
 
+/// Handles an event of block 0 and one of block 9, and makes them old enough for the first to be forgotten.
+async fn handle_two_and_age(fixture: &Fixture, connection: &mut PgConnection) -> Result<()> {
+    fixture.produce(&[Record::event(0, 0, "first"), Record::event(0, 9 * BLOCK, "second")]).await?;
+    fixture.passed(2).await?;
+    forget_now(connection, &settings()).await?;
+    age(connection).await
+}
+
 fn forgotten(sequences: i64, ids: i64) -> Forgotten {
     Forgotten { sequences, ids, gave_way: false }
 }
@@ -80,10 +88,7 @@ async fn a_floor_is_of_one_group_and_one_source() -> Result<()> {
     let fixture = Fixture::new(1).await?;
     let mut connection = fixture.database.connect().await?;
     let running = fixture.start();
-    fixture.produce(&[Record::event(0, 0, "first"), Record::event(0, 9 * BLOCK, "second")]).await?;
-    fixture.passed(2).await?;
-    forget_now(&mut connection, &settings()).await?;
-    age(&mut connection).await?;
+    handle_two_and_age(&fixture, &mut connection).await?;
     assert_eq!(forget_now(&mut connection, &settings()).await?, forgotten(1, 0));
     let mut of_another = Record::plain(0, "third").with("ce_type", b"Counted");
     of_another = of_another.with("ce_source", b"urn:outbox:other").with("ce_sequence", b"0");
@@ -182,10 +187,7 @@ async fn retention_gives_way_to_a_batch_and_to_another_round() -> Result<()> {
     let fixture = Fixture::new(1).await?;
     let mut connection = fixture.database.connect().await?;
     let running = fixture.start();
-    fixture.produce(&[Record::event(0, 0, "first"), Record::event(0, 9 * BLOCK, "second")]).await?;
-    fixture.passed(2).await?;
-    forget_now(&mut connection, &settings()).await?;
-    age(&mut connection).await?;
+    handle_two_and_age(&fixture, &mut connection).await?;
     let gave_way = Forgotten { gave_way: true, ..forgotten(0, 0) };
 
     let mut other = fixture.database.connect().await?;

@@ -6,15 +6,21 @@ use testkit::{Line, Proxy, eventually};
 
 use crate::harness::Shop;
 
-#[tokio::test]
-async fn a_cache_that_is_away_silent_or_slow_delays_no_count_and_hides_no_sold_out() -> Result<()> {
-    let shop = Shop::open().await?;
+/// A way to Redis that can be disturbed, and its URL.
+async fn way_to_redis() -> Result<(Proxy, String)> {
     let redis = testkit::redis_url()?;
     let address = redis.trim_start_matches("redis://").parse().with_context(|| redis.clone())?;
     let proxy = Proxy::start(address).await?;
+    let url = format!("redis://127.0.0.1:{}", proxy.port);
+    Ok((proxy, url))
+}
+
+#[tokio::test]
+async fn a_cache_that_is_away_silent_or_slow_delays_no_count_and_hides_no_sold_out() -> Result<()> {
+    let shop = Shop::open().await?;
+    let (proxy, url) = way_to_redis().await?;
     let _api = shop.start("api").await?;
     let _relay = shop.start("relay").await?;
-    let url = format!("redis://127.0.0.1:{}", proxy.port);
     // Only the streamer's way to the cache is disturbed: the buyer goes on reading cards.
     let mut streamer = shop.spawn_with("streamer", &[("COMMERCE_REDIS_URL", &url)])?;
     shop.ready(&mut streamer).await?;
@@ -42,12 +48,9 @@ async fn a_cache_that_is_away_silent_or_slow_delays_no_count_and_hides_no_sold_o
 #[tokio::test]
 async fn a_breaker_leaves_invalidations_to_the_sweeper_until_the_cache_answers() -> Result<()> {
     let shop = Shop::open().await?;
-    let redis = testkit::redis_url()?;
-    let address = redis.trim_start_matches("redis://").parse().with_context(|| redis.clone())?;
-    let proxy = Proxy::start(address).await?;
+    let (proxy, url) = way_to_redis().await?;
     let _api = shop.start("api").await?;
     let _relay = shop.start("relay").await?;
-    let url = format!("redis://127.0.0.1:{}", proxy.port);
     let variables = [
         ("COMMERCE_REDIS_URL", url.as_str()),
         ("COMMERCE_STREAMER_CACHE_FAILURES_MAX", "2"),

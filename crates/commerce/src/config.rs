@@ -8,7 +8,7 @@ use std::time::Duration;
 use commerce_api::{ApiSettings, AuthSettings, MetricsSettings};
 use commerce_streamer::{BreakerSettings, SweeperSettings};
 use inbox::dead_letter::{PublisherSettings, RedriveSettings};
-use inbox::{ConsumerSettings, FloodLimits, UnknownTypes};
+use inbox::{BlockedLimits, ConsumerSettings, FloodLimits, UnknownTypes};
 use kafka_client::{ClientSettings, ProducerSettings};
 use outbox::{AppendLimits, RelaySettings, RetentionSettings, TickerSettings};
 use product_cache::CacheSettings;
@@ -140,6 +140,8 @@ pub(crate) struct StreamerSection {
     flood_in_a_row: u32,
     flood_window_records: u32,
     flood_window_letters: u32,
+    blocked_keys_max: u32,
+    blocked_letters_max: u32,
     #[serde(with = "humantime_serde")]
     dedup_keep: Duration,
     #[serde(with = "humantime_serde")]
@@ -233,6 +235,8 @@ impl Config {
             window_records: section.flood_window_records,
             window_letters_max: section.flood_window_letters,
         };
+        settings.blocked =
+            BlockedLimits { keys_max: section.blocked_keys_max, letters_max: section.blocked_letters_max };
         settings.unknown_types = match section.unknown_types {
             UnknownTypesChoice::Skip => UnknownTypes::Skip,
             UnknownTypesChoice::DeadLetter => UnknownTypes::DeadLetter,

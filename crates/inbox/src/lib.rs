@@ -19,8 +19,8 @@ mod store;
 pub mod streamer;
 
 pub use kill::kill_point;
-pub use projection::{Decision, Projection, RecordView, Refusal};
-pub use settings::{ConsumerSettings, FloodLimits, SettingsError, UnknownTypes};
+pub use projection::{Decision, OrderingMode, Projection, RecordView, Refusal};
+pub use settings::{BlockedLimits, ConsumerSettings, FloodLimits, SettingsError, UnknownTypes};
 pub use status::{PartitionStatus, StopReason, StreamerStatus};
 pub use streamer::StreamerError;
 

@@ -20,9 +20,11 @@ pub const HANDLED: &str = "commerce_inbox_handled_total";
 pub const DUPLICATES: &str = "commerce_inbox_duplicates_total";
 /// Records that became dead letters, by `group` and `reason`.
 pub const DEAD_LETTERS: &str = "commerce_inbox_dead_letters_total";
+/// Letters that had their effect when their turn came, by `group`.
+pub const RELEASED: &str = "commerce_inbox_released_total";
 /// Dead letters stored on their topic.
 pub const DEAD_LETTERS_PUBLISHED: &str = "commerce_inbox_dead_letters_published_total";
-/// Dead letters that nobody has dealt with, by `group` and `status`: `new`, `published`.
+/// Dead letters that nobody has dealt with, by `group` and `status`: `new`, `published`, `blocked`.
 pub const DEAD_LETTER_DEPTH: &str = "commerce_inbox_dead_letter_depth";
 /// Age of the oldest of them, by `group` and `status`.
 pub const DEAD_LETTER_AGE: &str = "commerce_inbox_dead_letter_oldest_age_seconds";
@@ -62,6 +64,7 @@ pub fn describe() {
     describe_counter!(FORGOTTEN, Unit::Count, "Handled events that retention forgot, by kind");
     describe_counter!(DUPLICATES, Unit::Count, "Events that were handled before, by group");
     describe_counter!(DEAD_LETTERS, Unit::Count, "Records that became dead letters, by group and reason");
+    describe_counter!(RELEASED, Unit::Count, "Letters that had their effect when their turn came, by group");
     describe_counter!(DEAD_LETTERS_PUBLISHED, Unit::Count, "Dead letters stored on their topic");
     describe_gauge!(
         DEAD_LETTER_DEPTH,
@@ -125,6 +128,10 @@ pub(crate) fn committed(group: &str, advance: &Advance, records: usize, time: Du
 
 pub(crate) fn dead_lettered(group: &str, reason: &'static str) {
     counter!(DEAD_LETTERS, "group" => group.to_owned(), "reason" => reason).increment(1);
+}
+
+pub(crate) fn released(group: &str, letters: usize) {
+    counter!(RELEASED, "group" => group.to_owned()).increment(u64::try_from(letters).unwrap_or(u64::MAX));
 }
 
 pub(crate) fn unknown_types(group: &str, records: usize) {

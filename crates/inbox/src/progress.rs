@@ -43,6 +43,10 @@ pub struct GroupBalance {
     pub consumer_group: String,
     /// Sum over its partitions.
     pub handled: i64,
+    /// Events of letters that waited in the order of their keys, and had their effect in their turn.
+    pub released: i64,
+    /// Events of such letters that were discarded, remembered so that they never have their effect out of their turn.
+    pub given_up: i64,
     /// Events remembered as bits.
     pub bits: i64,
     /// Events remembered by id.
@@ -52,10 +56,10 @@ pub struct GroupBalance {
 }
 
 impl GroupBalance {
-    /// Handled minus remembered and forgotten: 0 at any instant.
+    /// Handled and settled by letters, minus remembered and forgotten: 0 at any instant.
     #[must_use]
     pub fn difference(&self) -> i64 {
-        self.handled - self.bits - self.ids - self.forgotten
+        self.handled + self.released + self.given_up - self.bits - self.ids - self.forgotten
     }
 }
 

@@ -18,6 +18,23 @@ pub enum Decision<E> {
     Unknown,
 }
 
+/// What becomes of the later events of a key, one of whose events became a dead letter.
+///
+/// Kafka keeps the order of a key, and so does the engine as long as nothing fails. A projection that does not need more
+/// loses no time over what failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OrderingMode {
+    /// They are applied. The effects of events can be exchanged, as sums can: what is redriven later counts the same.
+    Commutative,
+    /// They are applied. Each event carries the whole state with a version, and [`Projection::apply`] replaces only what is
+    /// older: what is redriven later replaces nothing newer.
+    LatestWins,
+    /// They wait, as letters with status `blocked`, until an operator redrives or discards the first; then they have their
+    /// effect, in order. Records without a key have no order. The order is that of a partition: it holds while the number
+    /// of partitions does not change.
+    Strict,
+}
+
 /// A record that can never succeed: it becomes a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -59,10 +76,14 @@ impl<'a> RecordView<'a> {
 ///
 /// The engine calls `apply` with events of one topic partition in the order of their offsets, without duplicates, in
 /// the transaction that moves the offset. It may call it again with the same events after a rollback, and with parts of
-/// them while it isolates one that the database refuses. Panics of `decode` and `apply` are contained.
+/// them while it isolates one that the database refuses. What waited behind a dead letter is applied beside the batches of
+/// its partition, never beside other events of its key. Panics of `decode` and `apply` are contained.
 pub trait Projection: Send + Sync + 'static {
     /// A decoded record.
     type Event: Send + Sync + 'static;
+
+    /// What the projection asks of the order of a key. The same answer every time.
+    fn ordering(&self) -> OrderingMode;
 
     /// Decodes one record. Pure: no I/O, the same answer every time.
     ///

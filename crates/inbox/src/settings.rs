@@ -29,6 +29,8 @@ pub struct ConsumerSettings {
     pub flood: FloodLimits,
     /// What becomes of records whose type the projection does not know.
     pub unknown_types: UnknownTypes,
+    /// How much of a strict projection may wait behind dead letters.
+    pub blocked: BlockedLimits,
 }
 
 /// What becomes of a record whose type the projection does not know ([`Decision::Unknown`](crate::Decision::Unknown)).
@@ -61,6 +63,39 @@ impl Default for FloodLimits {
     }
 }
 
+/// More that waits behind dead letters ([`OrderingMode::Strict`](crate::OrderingMode::Strict)) stops a partition, until an
+/// operator has it resumed: Kafka is the better place for a topic that cannot be worked off. A batch may go beyond. 0 is no
+/// limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockedLimits {
+    /// So many blocked keys of a topic.
+    pub keys_max: u32,
+    /// So many letters of one key.
+    pub letters_max: u32,
+}
+
+impl Default for BlockedLimits {
+    /// 1,000 keys, 10,000 letters of each.
+    fn default() -> Self {
+        Self { keys_max: 1_000, letters_max: 10_000 }
+    }
+}
+
+impl BlockedLimits {
+    /// What is too much, in words for operators.
+    pub(crate) fn crowded(self, keys: i64, letters: i64) -> Option<String> {
+        let is_beyond = |count: i64, limit: u32| limit > 0 && count > i64::from(limit);
+        if is_beyond(letters, self.letters_max) {
+            return Some(format!(
+                "more than {} letters wait behind a dead letter of one key",
+                self.letters_max
+            ));
+        }
+        is_beyond(keys, self.keys_max)
+            .then(|| format!("more than {} keys are blocked by dead letters", self.keys_max))
+    }
+}
+
 impl ConsumerSettings {
     /// Two workers, 1,000 sources, 5 s of grace, not ready after 30 s.
     #[must_use]
@@ -78,6 +113,7 @@ impl ConsumerSettings {
             stall_after: Duration::from_secs(30),
             flood: FloodLimits::default(),
             unknown_types: UnknownTypes::default(),
+            blocked: BlockedLimits::default(),
         }
     }
 

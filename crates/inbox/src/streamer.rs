@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::conductor::Conductor;
+use crate::engine::release;
 use crate::engine::work::Shared;
 use crate::metrics;
 use crate::projection::Projection;
@@ -62,6 +63,19 @@ pub async fn run<P: Projection>(
     metrics::describe();
     status.set_stall_after(settings.stall_after);
     let shared = Arc::new(Shared { settings, projection });
+    tokio::select! {
+        outcome = consume(Arc::clone(&shared), options.clone(), stop, status) => outcome,
+        never = release::run(shared, options) => match never {},
+    }
+}
+
+/// Consumes with one consumer after the other, as long as they are not fenced too often.
+async fn consume<P: Projection>(
+    shared: Arc<Shared<P>>,
+    options: PgConnectOptions,
+    stop: CancellationToken,
+    status: Arc<StreamerStatus>,
+) -> Result<(), StreamerError> {
     let mut fences = 0;
     loop {
         let begun = Instant::now();

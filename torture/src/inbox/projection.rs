@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use inbox::{Decision, Projection, RecordView, Refusal, kill_point};
+use inbox::{Decision, OrderingMode, Projection, RecordView, Refusal, kill_point};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::Mutex;
@@ -94,6 +94,10 @@ impl Tortured {
 
 impl Projection for Tortured {
     type Event = Event;
+
+    fn ordering(&self) -> OrderingMode {
+        OrderingMode::LatestWins
+    }
 
     fn decode(&self, record: &RecordView<'_>) -> Result<Decision<Event>, Refusal> {
         let refuse = |error: String| Refusal { reason: "malformed", error };

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use commerce_events::{CatalogEvent, Event, OrderEvent, OrderLineV1, StockEvent, TypeName, ViewEvent};
-use inbox::{Decision, Projection, RecordView, Refusal};
+use inbox::{Decision, OrderingMode, Projection, RecordView, Refusal};
 use sqlx::PgConnection;
 
 use super::decode;
@@ -43,6 +43,10 @@ pub(crate) struct MetricsProjection;
 
 impl Projection for MetricsProjection {
     type Event = Change;
+
+    fn ordering(&self) -> OrderingMode {
+        OrderingMode::Commutative
+    }
 
     fn decode(&self, record: &RecordView<'_>) -> Result<Decision<Change>, Refusal> {
         let Some(event) = decode(record)? else { return Ok(Decision::Unknown) };

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use commerce_events::{Event, StockEvent, TypeName};
-use inbox::{Decision, Projection, RecordView, Refusal};
+use inbox::{Decision, OrderingMode, Projection, RecordView, Refusal};
 use product_cache::{Invalidation, ProductCache};
 use runtime::database::Pool;
 use sqlx::PgConnection;
@@ -56,6 +56,10 @@ impl StockProjection {
 
 impl Projection for StockProjection {
     type Event = State;
+
+    fn ordering(&self) -> OrderingMode {
+        OrderingMode::LatestWins
+    }
 
     fn decode(&self, record: &RecordView<'_>) -> Result<Decision<State>, Refusal> {
         let (stock, sold_out) = match decode(record)? {

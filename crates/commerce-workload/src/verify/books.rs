@@ -96,8 +96,11 @@ impl Books {
     fn check_groups(&self, checks: &mut Vec<Check>) {
         for marks in &self.marks {
             checks.push(Check {
-                what: format!("{}: handled = bits set + ids + forgotten", marks.group_name),
-                left: self.handled(|row| row.group_name == marks.group_name),
+                what: format!(
+                    "{}: handled + settled by letters = bits set + ids + forgotten",
+                    marks.group_name
+                ),
+                left: self.handled(|row| row.group_name == marks.group_name) + marks.settled,
                 right: marks.bits + marks.ids + marks.forgotten,
             });
         }
@@ -179,8 +182,8 @@ mod tests {
                 progress("p-s", "p-stock-events", 1, 0, 0, 0),
             ],
             marks: vec![
-                Marks { group_name: "p-m".to_owned(), bits: 7, ids: 1, forgotten: 1 },
-                Marks { group_name: "p-s".to_owned(), bits: 1, ids: 0, forgotten: 0 },
+                Marks { group_name: "p-m".to_owned(), bits: 7, ids: 1, forgotten: 1, settled: 0 },
+                Marks { group_name: "p-s".to_owned(), bits: 1, ids: 0, forgotten: 0, settled: 0 },
             ],
             dead_letters: vec![DeadLetters {
                 group_name: "p-m".to_owned(),

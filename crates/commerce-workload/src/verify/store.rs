@@ -61,6 +61,8 @@ pub(super) struct Marks {
     pub(super) ids: i64,
     /// Events that were remembered until retention forgot them.
     pub(super) forgotten: i64,
+    /// Events that letters brought in, or gave up, in the order of their keys: remembered, and passed by no offset.
+    pub(super) settled: i64,
 }
 
 /// The marks of every group.
@@ -71,7 +73,8 @@ pub(super) async fn list_marks(connection: &mut PgConnection) -> Result<Vec<Mark
                    from inbox.event_handled h where h.consumer_group = g.id) as bits,
                 (select count(*) from inbox.event_handled_id h where h.consumer_group = g.id) as ids,
                 g.forgotten_ids + (select coalesce(sum(forgotten), 0)::bigint
-                   from inbox.dedup_window w where w.consumer_group = g.id) as forgotten
+                   from inbox.dedup_window w where w.consumer_group = g.id) as forgotten,
+                g.released + g.given_up as settled
            from inbox.consumer_group g order by g.name",
     )
     .fetch_all(connection)

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::filter::LetterStatus;
 use super::headers::clean;
 use super::sender::{SenderError, Unsent};
-use crate::store::letter_actions::LetterState;
+use crate::store::letter_actions::{LetterState, Turn};
 
 /// Who acts, and why: written beside every change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +71,12 @@ pub enum Obstacle {
     /// Somebody else acted on it, or it is in a state in which the action makes no sense.
     #[error("it is {0}")]
     State(LetterStatus),
+    /// An earlier letter of its key has not been dealt with.
+    #[error("it waits behind an earlier letter of its key: deal with that one, and this one has its effect")]
+    Blocked,
+    /// Redriving it would apply it out of the order of its key.
+    #[error("later events of its key have had their effect, and its projection is strict about their order")]
+    Passed,
     /// The record is longer than what is kept of it.
     #[error("its record is not stored whole: {0} is missing or cut")]
     Incomplete(String),
@@ -96,6 +102,8 @@ impl Obstacle {
     pub const fn slug(&self) -> &'static str {
         match self {
             Self::State(_) => "state",
+            Self::Blocked => "blocked",
+            Self::Passed => "passed",
             Self::Incomplete(_) => "incomplete",
             Self::Loop { .. } => "loop",
             Self::NoTopic(_) => "no_topic",
@@ -113,6 +121,13 @@ pub(crate) fn judge_redrive(
     if !statuses.contains(&state.status) {
         return Some(Obstacle::State(state.status));
     }
+    match (state.turn, state.status) {
+        (Turn::Passed, _) => return Some(Obstacle::Passed),
+        (Turn::Queued, LetterStatus::Blocked) => return Some(Obstacle::Blocked),
+        // It is asked for already.
+        (Turn::Queued, LetterStatus::Redriven) => return Some(Obstacle::State(state.status)),
+        (Turn::Free | Turn::Queued, _) => {}
+    }
     if let Some(lacks) = &state.lacks {
         return Some(Obstacle::Incomplete(lacks.clone()));
     }
@@ -122,9 +137,9 @@ pub(crate) fn judge_redrive(
     (!is_allowed).then_some(Obstacle::Loop { count, limit: redrives_max })
 }
 
-/// What is in the way of discarding a letter.
+/// What is in the way of discarding a letter. One that waits behind another can be given up, too.
 pub(crate) fn judge_discard(state: &LetterState) -> Option<Obstacle> {
-    (!LetterStatus::OPEN.contains(&state.status)).then_some(Obstacle::State(state.status))
+    (!LetterStatus::WAITING.contains(&state.status)).then_some(Obstacle::State(state.status))
 }
 
 /// Letters that were left as they are and are named one by one; of more, only the number is told.
@@ -223,7 +238,24 @@ mod tests {
     use super::*;
 
     fn state(status: LetterStatus, redrive_count: i32, lacks: Option<&str>) -> LetterState {
-        LetterState { id: Uuid::nil(), status, redrive_count, lacks: lacks.map(str::to_owned) }
+        let lacks = lacks.map(str::to_owned);
+        LetterState { id: Uuid::nil(), status, redrive_count, lacks, turn: Turn::Free }
+    }
+
+    #[test]
+    fn a_letter_that_has_a_turn_is_redriven_only_when_it_is_the_first() {
+        let judge = |turn, status| {
+            let state = LetterState { turn, ..state(status, 0, None) };
+            judge_redrive(&state, &LetterStatus::ALL, 3).map(|obstacle| obstacle.slug())
+        };
+        assert_eq!(judge(Turn::Queued, LetterStatus::New), None);
+        assert_eq!(judge(Turn::Queued, LetterStatus::Published), None);
+        assert_eq!(judge(Turn::Queued, LetterStatus::Discarded), None);
+        assert_eq!(judge(Turn::Queued, LetterStatus::Blocked), Some("blocked"));
+        assert_eq!(judge(Turn::Queued, LetterStatus::Redriven), Some("state"));
+        for status in LetterStatus::ALL {
+            assert_eq!(judge(Turn::Passed, status), Some("passed"), "{status}");
+        }
     }
 
     #[test]
@@ -242,10 +274,10 @@ mod tests {
     }
 
     #[test]
-    fn only_open_letters_are_discarded() {
+    fn only_letters_that_wait_are_discarded() {
         for status in LetterStatus::ALL {
             let is_free = judge_discard(&state(status, 99, Some("value"))).is_none();
-            assert_eq!(is_free, LetterStatus::OPEN.contains(&status), "{status}");
+            assert_eq!(is_free, LetterStatus::WAITING.contains(&status), "{status}");
         }
     }
 

@@ -8,14 +8,16 @@ use super::action::{ActionError, ActionReport, Mandate, judge_discard};
 use super::redrive::{Selection, preview};
 use super::walk::Walk;
 use crate::metrics;
+use crate::store::blocked::{lock_keys_of, release_keys_of};
 use crate::store::letter_actions::{LetterAction, lock_states, record_action};
 
 /// Letters of one transaction.
 const CHUNK_LETTERS: u32 = 1_000;
 
-/// Discards open letters until all that matched at the begin are dealt with, `limit` is reached, or `stop`.
+/// Discards letters until all that matched at the begin are dealt with, `limit` is reached, or `stop`.
 ///
-/// `progress` is told after each chunk, which is one transaction.
+/// `progress` is told after each chunk, which is one transaction. What waits behind a letter has its effect as soon as a
+/// consumer of the group comes to it; the event of the letter itself is remembered as handled then.
 ///
 /// # Errors
 /// See [`ActionError`].
@@ -41,6 +43,7 @@ pub async fn discard(
         }
         let ids: Vec<Uuid> = chunk.iter().map(|candidate| candidate.state.id).collect();
         let mut tx = connection.begin().await?;
+        lock_keys_of(&mut tx, &ids).await?;
         let mut free = Vec::new();
         for state in lock_states(&mut tx, &ids).await? {
             match judge_discard(&state) {
@@ -52,6 +55,7 @@ pub async fn discard(
         if usize::try_from(changed) != Ok(free.len()) {
             return Err(ActionError::Rows { changed, locked: free.len() });
         }
+        release_keys_of(&mut tx, &free).await?;
         tx.commit().await?;
         report.done += changed;
         for candidate in chunk.iter().filter(|candidate| free.contains(&candidate.state.id)) {

@@ -16,17 +16,25 @@ pub enum LetterStatus {
     New,
     /// On its topic, and waiting for an operator.
     Published,
-    /// Sent to its original topic again. If it failed there once more, that is a letter of its own.
+    /// Waits behind an earlier letter of its key; its projection is strict about their order.
+    Blocked,
+    /// Had its effect when its turn came.
+    Released,
+    /// Sent to its original topic again, or given to the consumer if its projection is strict. If it fails once more, that
+    /// is a letter of its own, or it is new again if its projection is strict.
     Redriven,
     /// Given up by an operator.
     Discarded,
 }
 
 impl LetterStatus {
-    /// Those that nobody has dealt with.
+    /// Those that an operator is to deal with.
     pub const OPEN: [Self; 2] = [Self::New, Self::Published];
+    /// Those whose event has not had its effect and is not given up.
+    pub const WAITING: [Self; 3] = [Self::New, Self::Published, Self::Blocked];
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::New, Self::Published, Self::Redriven, Self::Discarded];
+    pub const ALL: [Self; 6] =
+        [Self::New, Self::Published, Self::Blocked, Self::Released, Self::Redriven, Self::Discarded];
 
     /// As it is stored.
     #[must_use]
@@ -34,6 +42,8 @@ impl LetterStatus {
         match self {
             Self::New => "new",
             Self::Published => "published",
+            Self::Blocked => "blocked",
+            Self::Released => "released",
             Self::Redriven => "redriven",
             Self::Discarded => "discarded",
         }
@@ -48,7 +58,7 @@ impl fmt::Display for LetterStatus {
 
 /// A status that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("'{0}' is no status of a dead letter: new, published, redriven, discarded")]
+#[error("'{0}' is no status of a dead letter: new, published, blocked, released, redriven, discarded")]
 pub struct UnknownStatus(String);
 
 impl FromStr for LetterStatus {

@@ -126,6 +126,8 @@ pub struct LetterStory {
     pub whole: WholeLetter,
     /// Whether its group has handled the event by now; `None` if the record does not say which event it is.
     pub is_handled: Option<bool>,
+    /// The letter that it waits for: the first in the order of its key.
+    pub waits_for: Option<Uuid>,
     /// Other letters of the same event, oldest first.
     pub other_lives: Vec<Letter>,
     /// What was done to it, oldest first.
@@ -159,12 +161,12 @@ pub struct LetterGroup {
     pub sample_error: String,
 }
 
-/// Letters of one group that nobody has dealt with.
+/// Letters of one group whose events wait.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
 pub struct LetterDepth {
     /// Full name of the consumer group.
     pub consumer_group: String,
-    /// `new` or `published`.
+    /// `new`, `published` or `blocked`.
     #[sqlx(try_from = "String")]
     pub status: LetterStatus,
     /// How many.
@@ -255,10 +257,14 @@ pub async fn find_story(connection: &mut PgConnection, id: Uuid) -> Result<Optio
         return Ok(None);
     };
     let is_handled = find_handled(connection, &whole).await?;
+    let waits_for = match whole.letter.status {
+        LetterStatus::Blocked => letters::find_first_of_key(connection, id).await?,
+        _ => None,
+    };
     let first_id = whole.letter.first_id.unwrap_or(id);
     let other_lives = letters::list_lives(connection, first_id, id).await?;
     let audit = letters::list_audit(connection, id).await?;
-    Ok(Some(LetterStory { whole, is_handled, other_lives, audit }))
+    Ok(Some(LetterStory { whole, is_handled, waits_for, other_lives, audit }))
 }
 
 /// What groups have waiting for an operator.

@@ -80,6 +80,17 @@ pub(crate) fn row(
     }
 }
 
+/// A stored letter that failed once more.
+pub(crate) fn blame(row: &Row, rejection: &Rejection) -> Row {
+    let error = shorten(clean(&rejection.error));
+    Row {
+        fingerprint: fingerprint(row.event_type.as_deref(), rejection.reason, &error),
+        reason: rejection.reason.to_owned(),
+        error,
+        ..row.clone()
+    }
+}
+
 fn first_bytes(bytes: &[u8], length: usize) -> Vec<u8> {
     bytes[..bytes.len().min(length)].to_vec()
 }

@@ -18,12 +18,15 @@ mod walk;
 pub use action::{ActionError, ActionReport, Mandate, MandateError, Obstacle};
 pub use discard::{discard, preview_discard};
 pub use filter::{LetterFilter, LetterStatus, UnknownStatus};
+pub(crate) use headers::decode as stored_headers;
 pub use inquiry::{
     AuditEntry, Letter, LetterContent, LetterDepth, LetterGroup, LetterPlace, LetterStory, WholeLetter,
     clock, connect, count_letters, find_story, group_letters, letter_depths, list_letters,
     list_whole_letters,
 };
-pub(crate) use letter::row;
+pub(crate) use letter::{blame, row};
 pub use publisher::{DeadLetterPublisher, PublisherSettings};
+#[cfg(test)]
+pub(crate) use record::tests::letter as sample_letter;
 pub use redrive::{RedriveSettings, Selection, preview_redrive, redrive};
 pub use sender::SenderError;

@@ -138,7 +138,7 @@ impl DeadLetterPublisher {
         }
         let depths = letter_depths(connection, &self.settings.groups).await?;
         for group in &self.settings.groups {
-            for status in LetterStatus::OPEN {
+            for status in LetterStatus::WAITING {
                 let is_it = |depth: &&LetterDepth| depth.consumer_group == *group && depth.status == status;
                 let found = depths.iter().find(is_it);
                 let letters = found.map_or(0, |depth| depth.letters);

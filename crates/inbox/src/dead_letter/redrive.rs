@@ -4,6 +4,9 @@
 //! audit. A crash before the commit leaves them as they were, and the next call sends them again: the event's identity is
 //! that of its first life, so it has its effect once. Letters go in the order of their places, also with several
 //! operators at once, who wait for each other's chunks.
+//!
+//! The first of the letters that wait in the order of their key is not sent: it is given to the consumers of its group, which
+//! apply it where it lies, and then what waits behind it.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -23,7 +26,10 @@ use super::sender::{Sender, Unsent};
 use super::walk::Walk;
 use crate::kill::kill_point;
 use crate::metrics;
-use crate::store::letter_actions::{LetterAction, LetterState, LockedLetter, lock_letters, record_action};
+use crate::store::blocked::{lock_keys_of, release_keys_of};
+use crate::store::letter_actions::{
+    LetterAction, LetterState, LockedLetter, Turn, lock_letters, record_action,
+};
 
 /// How letters are redriven.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,17 +184,26 @@ impl Round<'_> {
             return Ok(());
         }
         let mut tx = connection.begin().await?;
+        lock_keys_of(&mut tx, &ids).await?;
         let mut letters = lock_letters(&mut tx, &ids).await?;
         letters.retain(|letter| self.judge(&state_of(letter), report));
-        let sent = self.publish(&letters, report).await?;
+        // Sent to its topic, the first of a queue would come behind later events of its key.
+        let is_queued = |letter: &&LockedLetter| letter.turn == Turn::Queued;
+        let queued: Vec<Uuid> = letters.iter().filter(is_queued).map(|letter| letter.row.id).collect();
+        let free: Vec<&LockedLetter> = letters.iter().filter(|letter| !is_queued(letter)).collect();
+        let mut done = self.publish(&free, report).await?;
         kill_point("inbox.redrive_after_publish");
-        let changed = record_action(&mut tx, &sent, LetterAction::Redrive, self.mandate).await?;
-        if usize::try_from(changed) != Ok(sent.len()) {
-            return Err(ActionError::Rows { changed, locked: sent.len() });
+        done.extend(&queued);
+        let changed = record_action(&mut tx, &done, LetterAction::Redrive, self.mandate).await?;
+        if usize::try_from(changed) != Ok(done.len()) {
+            return Err(ActionError::Rows { changed, locked: done.len() });
+        }
+        if !queued.is_empty() {
+            release_keys_of(&mut tx, &queued).await?;
         }
         tx.commit().await?;
         report.done += changed;
-        count(&letters, &sent);
+        count(&letters, &done);
         Ok(())
     }
 
@@ -207,7 +222,7 @@ impl Round<'_> {
     /// groups is sent once for all of them.
     async fn publish(
         &mut self,
-        letters: &[LockedLetter],
+        letters: &[&LockedLetter],
         report: &mut ActionReport,
     ) -> Result<Vec<Uuid>, ActionError> {
         let mut records: Vec<(Outgoing, Vec<Uuid>)> = Vec::new();
@@ -264,6 +279,7 @@ fn state_of(letter: &LockedLetter) -> LetterState {
         status: letter.status,
         redrive_count: letter.row.redrive_count,
         lacks: letter.row.lacks.clone(),
+        turn: letter.turn,
     }
 }
 

@@ -31,6 +31,11 @@ pub(crate) enum Failure {
     NoProgress,
 }
 
+/// Of one of the engine's own statements.
+pub(crate) const fn engine(doing: &'static str) -> impl Fn(sqlx::Error) -> Failure {
+    move |source| Failure::Engine { doing, source }
+}
+
 /// What is done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Disposition {

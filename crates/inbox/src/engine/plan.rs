@@ -97,6 +97,33 @@ impl<E> Plan<E> {
         end < self.batch.len()
     }
 
+    /// The event will not be applied, and is to be remembered as handled if the record says which it is.
+    pub(crate) fn give_up(&mut self, index: usize) {
+        self.events[index] = None;
+        let record = self.batch.get(index);
+        let found = record.and_then(|record| {
+            let found = EventHeaders::read(record.headers?).identity.find().ok()?;
+            Some(intern(&mut self.sources, found, record.key))
+        });
+        self.fates[index] = found.map_or(Fate::Skip, Fate::Apply);
+    }
+
+    /// Rejects the records of sources that have no number because there are too many; answers the numbers of the others.
+    pub(crate) fn number(&mut self, numbers: Vec<Option<i16>>, sources_max: u32) -> Vec<i16> {
+        if numbers.iter().any(Option::is_none) {
+            for index in 0..self.fates.len() {
+                if let Fate::Apply(Identity::Sequence { source, .. }) = self.fates[index]
+                    && numbers[source].is_none()
+                {
+                    let error = format!("{sources_max} sources are known already");
+                    self.reject(index, Rejection::new("too_many_sources", error));
+                }
+            }
+        }
+        // No record refers to the number of a source that has none.
+        numbers.into_iter().map(|number| number.unwrap_or(i16::MIN)).collect()
+    }
+
     /// The record will not be applied.
     pub(crate) fn reject(&mut self, index: usize, rejection: Rejection) {
         self.fates[index] = Fate::Reject(rejection);
@@ -221,11 +248,16 @@ mod tests {
     use kafka_client::{RecordTime, TopicPartition};
 
     use super::*;
+    use crate::projection::OrderingMode;
 
     struct Echo;
 
     impl Projection for Echo {
         type Event = String;
+
+        fn ordering(&self) -> OrderingMode {
+            OrderingMode::Commutative
+        }
 
         fn decode(&self, record: &RecordView<'_>) -> Result<Decision<String>, Refusal> {
             match record.event_type {

@@ -1,44 +1,43 @@
 //! One span of a batch in one transaction: fence, idempotency, effect, dead letters, offset.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt as _;
+use kafka_client::TopicPartition;
 use sqlx::{Connection as _, PgConnection};
-use uuid::Uuid;
 
-use super::claims::{Block, Claim, Claims, Settled};
-use super::failure::{Failure, is_refused};
-use super::identity::week;
-use super::plan::{Fate, Identity, Plan, Rejection, panic_text};
+use super::failure::{Failure, engine, is_refused};
+use super::memory::{Marked, Memory, outside};
+use super::order::{self, Order, order};
+use super::plan::{Fate, Plan, Rejection, panic_text};
 use super::span::Span;
 use super::work::Shared;
 use crate::dead_letter;
 use crate::kill::{answer, is_sabotaged, kill_point};
-use crate::projection::Projection;
-use crate::store::dead_letter::insert_dead_letters;
-use crate::store::handled::{insert_blocks, insert_ids, lock_blocks, update_blocks};
+use crate::projection::{OrderingMode, Projection};
+use crate::store::blocked::{self, Topic};
+use crate::store::dead_letter::{NewLetter, insert_dead_letters};
+use crate::store::handled::insert_ids;
 use crate::store::progress::{self, Advance};
-use crate::store::window::{load_floor_week, load_floors};
 
 /// What a transaction came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// It is committed.
-    Committed(Advance),
+    Committed {
+        advance: Advance,
+        /// Records that wait behind a dead letter of their key.
+        waiting: BTreeSet<usize>,
+        /// Why the partition is not read beyond it.
+        halt: Option<String>,
+    },
     /// The offset is where this span ends: an earlier attempt, whose answer was lost, did commit.
     HadCommitted,
     /// Another owner moved the offset; nothing was written.
     Fenced { stored: i64 },
     /// Records proved to be dead letters; nothing was written, and the span is to be judged again.
     Rejected,
-}
-
-/// What the memory of handled events says.
-enum Marked {
-    Settled(Settled),
-    /// These records may have been handled before all that is remembered.
-    Outside(Vec<usize>),
 }
 
 /// A transaction to be made.
@@ -56,10 +55,6 @@ pub(crate) struct Attempt<'a, E> {
     pub(crate) fresh: Vec<usize>,
     /// Their events while they are applied, and after the commit.
     pub(crate) applied: Vec<E>,
-}
-
-const fn engine(doing: &'static str) -> impl Fn(sqlx::Error) -> Failure {
-    move |source| Failure::Engine { doing, source }
 }
 
 impl<E: Send + Sync + 'static> Attempt<'_, E> {
@@ -87,27 +82,35 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
             return Ok(if had_committed { Ended::HadCommitted } else { Ended::Fenced { stored } });
         }
         kill_point("inbox.after_fence");
-        let settled = match self.settle(&mut tx).await? {
+        let order = self.order(&mut tx, shared).await?;
+        let memory = Memory { group: self.group, sources: self.sources };
+        let records = self.span.records.clone().filter(|index| !order.waiting.contains(index));
+        let claims = records.filter_map(|index| match self.plan.fates[index] {
+            Fate::Apply(identity) => Some((index, identity)),
+            Fate::Skip | Fate::SkipUnknown | Fate::Reject(_) => None,
+        });
+        let settled = match memory.settle(&mut tx, claims).await? {
             Marked::Settled(settled) => settled,
             Marked::Outside(records) => {
                 tx.rollback().await.map_err(engine("rollback"))?;
-                for index in records {
-                    let error = "its identity is older than what inbox.event_handled remembers: it may have been handled";
-                    self.plan.reject(index, Rejection::new("outside_dedup_window", error));
-                }
+                records.into_iter().for_each(|index| self.plan.reject(index, outside()));
                 return Ok(Ended::Rejected);
             }
         };
         kill_point("inbox.after_dedup");
         self.fresh.clone_from(&settled.fresh);
         self.take_events();
-        self.apply(&mut tx, shared).await?;
+        apply(&mut tx, shared, &origin, &self.applied).await?;
         kill_point("inbox.after_upsert");
-        let dead_lettered = self.write_dead_letters(&mut tx, shared).await?;
+        let dead_lettered = self.write_dead_letters(&mut tx, shared, &order).await?;
+        let halt = match self.halt {
+            Some(flood) => Some(flood.to_owned()),
+            None => self.crowding(&mut tx, shared, &order).await?,
+        };
         let advance = advance(self.span, settled.fresh.len(), settled.duplicates, dead_lettered);
         let advance = Advance { expected: believed, ..advance };
         let owner = &shared.settings.owner;
-        let is_moved = progress::advance(&mut tx, self.group, &origin, &advance, owner, self.halt)
+        let is_moved = progress::advance(&mut tx, self.group, &origin, &advance, owner, halt.as_deref())
             .await
             .map_err(engine("advance"))?;
         if !is_moved {
@@ -119,7 +122,7 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
             if is_refused(&error) { Failure::Apply(error) } else { Failure::Commit(error) }
         })?;
         kill_point("inbox.after_commit");
-        Ok(Ended::Committed(advance))
+        Ok(Ended::Committed { advance, waiting: order.waiting, halt })
     }
 
     /// What a consumer does that tells how far it is before it is there: wrong on purpose.
@@ -132,138 +135,97 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
         Ok(())
     }
 
-    /// Answers which events of the span are new, and remembers them.
-    async fn settle(&self, tx: &mut PgConnection) -> Result<Marked, Failure> {
-        let mut claims = Claims::default();
-        for index in self.span.records.clone() {
-            if let Fate::Apply(identity) = &self.plan.fates[index] {
-                claims.add(index, self.claim(*identity));
-            }
-        }
-        let mut stored = BTreeMap::new();
-        let mut inserted = HashSet::new();
-        if !claims.masks().is_empty() {
-            stored = lock_blocks(tx, self.group, claims.masks().keys()).await.map_err(engine("read bits"))?;
-            let missing: Vec<_> = claims
-                .masks()
-                .iter()
-                .filter(|(block, _)| !stored.contains_key(*block))
-                .map(|(block, bits)| (*block, *bits))
-                .collect();
-            if !missing.is_empty() {
-                inserted = insert_blocks(tx, self.group, &missing).await.map_err(engine("insert bits"))?;
-                let taken: Vec<Block> = missing
-                    .iter()
-                    .map(|(block, _)| *block)
-                    .filter(|block| !inserted.contains(block))
-                    .collect();
-                if !taken.is_empty() {
-                    let others =
-                        lock_blocks(tx, self.group, taken.iter()).await.map_err(engine("read bits"))?;
-                    stored.extend(others);
-                }
-            }
-        }
-        let ids = claims.ids();
-        let new_ids = if ids.is_empty() {
-            HashSet::new()
-        } else {
-            insert_ids(tx, self.group, &ids).await.map_err(engine("insert ids"))?
-        };
-        let outside = self.outside(tx, &claims, &inserted, &new_ids).await?;
-        if !outside.is_empty() {
-            return Ok(Marked::Outside(outside));
-        }
-        let settled = claims.settle(&stored, &new_ids);
-        if !settled.changed.is_empty() {
-            let rows = update_blocks(tx, self.group, &settled.changed).await.map_err(engine("write bits"))?;
-            if usize::try_from(rows) != Ok(settled.changed.len()) {
-                let text = format!("{rows} of {} locked rows of inbox.event_handled", settled.changed.len());
-                return Err(engine("write bits")(sqlx::Error::Protocol(text)));
-            }
-        }
-        Ok(Marked::Settled(settled))
-    }
-
-    /// Records that are not remembered and lie below a floor. Floors are looked at only where something was not remembered.
-    async fn outside(
+    /// Which records of a strict projection wait. The keys of the span that are blocked stay locked, so that nothing is
+    /// released while more of their records are set aside.
+    async fn order<P: Projection<Event = E>>(
         &self,
         tx: &mut PgConnection,
-        claims: &Claims,
-        inserted: &HashSet<Block>,
-        new_ids: &HashSet<Uuid>,
-    ) -> Result<Vec<usize>, Failure> {
-        let mut floors = HashMap::new();
-        if !inserted.is_empty() {
-            floors = load_floors(tx, self.group, self.sources).await.map_err(engine("read floors"))?;
-        }
-        let mut floor_week = None;
-        if !new_ids.is_empty() {
-            floor_week = load_floor_week(tx, self.group).await.map_err(engine("read floors"))?;
-        }
-        let is_forgotten = |week: i32| week >= 0 && floor_week.is_some_and(|floor| week < floor);
-        Ok(claims.outside(
-            |block| {
-                inserted.contains(block)
-                    && floors.get(&block.source).is_some_and(|floor| block.number < *floor)
-            },
-            |id| new_ids.contains(id) && is_forgotten(week(*id)),
-        ))
-    }
-
-    fn claim(&self, identity: Identity) -> Claim {
-        match identity {
-            Identity::Id(id) => Claim::Id(id),
-            Identity::Sequence { source, sequence, lane } => {
-                Claim::Sequence { source: self.sources[source], lane, sequence }
-            }
-        }
-    }
-
-    async fn apply<P: Projection<Event = E>>(
-        &mut self,
-        tx: &mut PgConnection,
         shared: &Shared<P>,
-    ) -> Result<(), Failure> {
-        if self.applied.is_empty() {
-            return Ok(());
+    ) -> Result<Order, Failure> {
+        if shared.projection.ordering() != OrderingMode::Strict {
+            return Ok(Order::default());
         }
-        let origin = &self.plan.batch.origin;
-        let topic = shared.short_topic(&origin.topic);
-        let applying = shared.projection.apply(tx, topic, origin.partition, &self.applied);
-        match AssertUnwindSafe(applying).catch_unwind().await {
-            Ok(applied) => applied.map_err(Failure::Apply),
-            Err(panic) => Err(Failure::Panic(panic_text(panic.as_ref()))),
+        let topic = self.topic(shared);
+        let mut blocked = HashSet::new();
+        if blocked::has_keys(tx, topic).await.map_err(engine("read blocked keys"))? {
+            let keys = order::keys(self.plan, self.span);
+            blocked = blocked::lock_keys(tx, topic, &keys).await.map_err(engine("lock blocked keys"))?;
+        } else if !order::has_rejected(self.plan, self.span) {
+            return Ok(Order::default());
         }
+        Ok(order(self.plan, self.span, &blocked))
     }
 
+    fn topic<'a, P>(&'a self, shared: &'a Shared<P>) -> Topic<'a> {
+        Topic { group: &shared.settings.kafka.group, name: &self.plan.batch.origin.topic }
+    }
+
+    /// Writes the letters of what was rejected and of what waits; answers how many.
     async fn write_dead_letters<P: Projection<Event = E>>(
         &self,
         tx: &mut PgConnection,
         shared: &Shared<P>,
+        order: &Order,
     ) -> Result<usize, Failure> {
-        let plan = &self.plan;
-        let mut rows = Vec::new();
-        for index in self.span.records.clone() {
-            if let (Fate::Reject(rejection), Some(record)) = (&plan.fates[index], plan.batch.get(index)) {
-                rows.push(dead_letter::row(
-                    &shared.settings.kafka.group,
-                    &plan.batch.origin,
-                    &record,
-                    rejection,
-                ));
-            }
-        }
-        let count = rows.len();
+        let letters = self.letters(shared, order);
+        let count = letters.len();
         if is_sabotaged("inbox.letters_are_handled") {
             let ids: BTreeSet<_> =
-                rows.iter().filter_map(|row| row.event_id.as_ref()?.parse().ok()).collect();
+                letters.iter().filter_map(|letter| letter.row.event_id.as_ref()?.parse().ok()).collect();
             insert_ids(tx, self.group, &ids).await.map_err(engine("insert ids"))?;
         }
-        if count > 0 {
-            insert_dead_letters(tx, rows).await.map_err(engine("insert dead letters"))?;
+        if count == 0 {
+            return Ok(0);
+        }
+        let topic = self.topic(shared);
+        if !order.newly_blocked.is_empty() {
+            blocked::insert_keys(tx, topic, &order.newly_blocked).await.map_err(engine("block keys"))?;
+        }
+        let ordered: Vec<_> =
+            letters.iter().filter(|letter| letter.key_digest.is_some()).map(|letter| letter.row.id).collect();
+        insert_dead_letters(tx, letters).await.map_err(engine("insert dead letters"))?;
+        if !ordered.is_empty() {
+            // A letter that was met before, because the offset was set back, may have been the one that all others wait for.
+            blocked::release_keys_of(tx, &ordered).await.map_err(engine("release keys"))?;
         }
         Ok(count)
+    }
+
+    fn letters<P: Projection<Event = E>>(&self, shared: &Shared<P>, order: &Order) -> Vec<NewLetter> {
+        let plan = &self.plan;
+        let waits = Rejection::new(order::BLOCKED, "waits behind an earlier dead letter of its key");
+        let is_strict = shared.projection.ordering() == OrderingMode::Strict;
+        let letter = |index: usize| {
+            let is_waiting = order.waiting.contains(&index);
+            let rejection = match &plan.fates[index] {
+                _ if is_waiting => &waits,
+                Fate::Reject(rejection) => rejection,
+                Fate::Apply(_) | Fate::Skip | Fate::SkipUnknown => return None,
+            };
+            let record = plan.batch.get(index)?;
+            let row = dead_letter::row(&shared.settings.kafka.group, &plan.batch.origin, &record, rejection);
+            let key_digest = record.key.filter(|_| is_strict).map(order::digest);
+            Some(NewLetter { row, key_digest, is_waiting })
+        };
+        self.span.records.clone().filter_map(letter).collect()
+    }
+
+    /// Why no more is to be set aside, if too much waits already.
+    async fn crowding<P: Projection<Event = E>>(
+        &self,
+        tx: &mut PgConnection,
+        shared: &Shared<P>,
+        order: &Order,
+    ) -> Result<Option<String>, Failure> {
+        if order.waiting.is_empty() && order.newly_blocked.is_empty() {
+            return Ok(None);
+        }
+        let keys = order.waiting.iter().filter_map(|index| order::key_of(self.plan, *index)).collect();
+        let limits = shared.settings.blocked;
+        let crowd = blocked::measure(tx, self.topic(shared), &keys, limits)
+            .await
+            .map_err(engine("measure blocked keys"))?;
+        Ok(limits.crowded(crowd.keys, crowd.letters))
     }
 
     /// Takes the events of the new records out of the plan.
@@ -277,6 +239,24 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
         for (index, event) in self.fresh.iter().zip(self.applied.drain(..)) {
             self.plan.events[*index] = Some(event);
         }
+    }
+}
+
+/// Writes the effect of new events. A panic is contained.
+pub(crate) async fn apply<P: Projection>(
+    tx: &mut PgConnection,
+    shared: &Shared<P>,
+    origin: &TopicPartition,
+    events: &[P::Event],
+) -> Result<(), Failure> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let topic = shared.short_topic(&origin.topic);
+    let applying = shared.projection.apply(tx, topic, origin.partition, events);
+    match AssertUnwindSafe(applying).catch_unwind().await {
+        Ok(applied) => applied.map_err(Failure::Apply),
+        Err(panic) => Err(Failure::Panic(panic_text(panic.as_ref()))),
     }
 }
 

@@ -1,5 +1,6 @@
 //! A batch to its end: decoded, written span by span, its failures judged.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -10,7 +11,8 @@ use kafka_client::{RecordBatch, TopicPartition};
 use super::board::Verdict;
 use super::failure::{Disposition, Failure, chain, disposition};
 use super::flood::Flood;
-use super::plan::{Fate, Identity, Plan, Rejection, UNKNOWN_EVENT_TYPE, occurred_at};
+use super::order::BLOCKED;
+use super::plan::{Fate, Plan, Rejection, UNKNOWN_EVENT_TYPE, occurred_at};
 use super::session::Session;
 use super::span::{Isolation, Span};
 use super::transaction::{Attempt, Ended};
@@ -84,11 +86,12 @@ impl<E: Send + Sync + 'static> Job<E> {
             };
             let (span, flood, halt) = self.up_to_flood(span, shared.settings.flood);
             match self.commit(session, shared, &span, halt.as_deref()).await {
-                Ok(Ended::Committed(_) | Ended::HadCommitted) => {
+                Ok(ended @ (Ended::Committed { .. } | Ended::HadCommitted)) => {
                     next = Some(span.next);
                     self.spans.pop();
                     self.in_doubt = None;
                     self.flood = flood;
+                    let halt = if let Ended::Committed { halt, .. } = ended { halt } else { halt };
                     if let Some(text) = halt {
                         return Verdict::Halt { next, reason: StopReason::Halted(text) };
                     }
@@ -185,7 +188,7 @@ impl<E: Send + Sync + 'static> Job<E> {
                 attempt.fresh = doubt.map(|(_, fresh)| fresh.clone()).unwrap_or_default();
                 attempt.take_events();
             }
-            Ok(Ended::Committed(_)) => {}
+            Ok(Ended::Committed { .. }) => {}
             Ok(Ended::Fenced { .. } | Ended::Rejected) | Err(_) => attempt.restore(),
         }
         let (fresh, applied) = (attempt.fresh, attempt.applied);
@@ -215,19 +218,9 @@ impl<E: Send + Sync + 'static> Job<E> {
         session: &mut Session,
         shared: &Shared<P>,
     ) -> Result<Vec<i16>, Failure> {
-        let numbers = session.intern(&self.plan.sources, shared.settings.sources_max).await?;
-        if numbers.iter().any(Option::is_none) {
-            for index in 0..self.plan.fates.len() {
-                if let Fate::Apply(Identity::Sequence { source, .. }) = self.plan.fates[index]
-                    && numbers[source].is_none()
-                {
-                    let error = format!("{} sources are known already", shared.settings.sources_max);
-                    self.plan.reject(index, Rejection::new("too_many_sources", error));
-                }
-            }
-        }
-        // No record refers to the number of a source that has none.
-        Ok(numbers.into_iter().map(|number| number.unwrap_or(i16::MIN)).collect())
+        let sources_max = shared.settings.sources_max;
+        let numbers = session.intern(&self.plan.sources, sources_max).await?;
+        Ok(self.plan.number(numbers, sources_max))
     }
 
     /// Cuts the span, or sets its only new event aside.
@@ -261,8 +254,20 @@ impl<E: Send + Sync + 'static> Job<E> {
     fn note<P>(&self, shared: &Shared<P>, span: &Span, ended: &Ended, time: Duration) {
         let group = &shared.settings.kafka.group;
         let (mut letters, mut unknown) = (0_usize, 0_usize);
+        let none = BTreeSet::new();
+        let waiting = match ended {
+            Ended::Committed { advance, waiting, .. } => {
+                metrics::committed(group, advance, span.records.len(), time);
+                waiting
+            }
+            Ended::HadCommitted | Ended::Fenced { .. } | Ended::Rejected => &none,
+        };
         for index in span.records.clone() {
             match &self.plan.fates[index] {
+                _ if waiting.contains(&index) => {
+                    letters += 1;
+                    metrics::dead_lettered(group, BLOCKED);
+                }
                 Fate::Reject(rejection) => {
                     letters += 1;
                     unknown += usize::from(rejection.reason == UNKNOWN_EVENT_TYPE);
@@ -277,9 +282,6 @@ impl<E: Send + Sync + 'static> Job<E> {
         }
         if letters > 0 {
             tracing::warn!(partition = %self.origin, letters, "records became dead letters");
-        }
-        if let Ended::Committed(advance) = ended {
-            metrics::committed(group, advance, span.records.len(), time);
         }
     }
 
@@ -309,7 +311,7 @@ impl SpanFailure {
 }
 
 /// Nothing that goes wrong here may touch what is committed.
-async fn committed<P: Projection>(projection: &P, events: &[P::Event]) {
+pub(crate) async fn committed<P: Projection>(projection: &P, events: &[P::Event]) {
     if events.is_empty() {
         return;
     }

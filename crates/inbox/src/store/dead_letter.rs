@@ -33,6 +33,16 @@ pub(crate) struct Row {
     pub(crate) lacks: Option<String>,
 }
 
+/// A dead letter to be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NewLetter {
+    pub(crate) row: Row,
+    /// Of its key, if letters of a key have an order.
+    pub(crate) key_digest: Option<Uuid>,
+    /// Whether it waits behind another.
+    pub(crate) is_waiting: bool,
+}
+
 #[derive(Debug, Default)]
 struct Columns {
     ids: Vec<Uuid>,
@@ -55,10 +65,12 @@ struct Columns {
     first_ids: Vec<Option<Uuid>>,
     redrive_counts: Vec<i32>,
     lacks: Vec<Option<String>>,
+    key_digests: Vec<Option<Uuid>>,
+    are_waiting: Vec<bool>,
 }
 
 impl Columns {
-    fn push(&mut self, row: Row) {
+    fn push(&mut self, NewLetter { row, key_digest, is_waiting }: NewLetter) {
         self.ids.push(row.id);
         self.groups.push(row.consumer_group);
         self.topics.push(row.topic);
@@ -79,24 +91,44 @@ impl Columns {
         self.first_ids.push(row.first_id);
         self.redrive_counts.push(row.redrive_count);
         self.lacks.push(row.lacks);
+        self.key_digests.push(key_digest);
+        self.are_waiting.push(is_waiting);
     }
 }
 
-/// Stores dead letters. The same origin again (an offset that was moved back by hand) counts as another attempt.
-pub(crate) async fn insert_dead_letters(tx: &mut PgConnection, rows: Vec<Row>) -> Result<(), sqlx::Error> {
+/// Stores dead letters. The same origin again (an offset that was moved back by hand) counts as another attempt, and a
+/// letter that has a turn gets another: whatever became of it, it is met again in the order of its key.
+pub(crate) async fn insert_dead_letters(
+    tx: &mut PgConnection,
+    letters: Vec<NewLetter>,
+) -> Result<(), sqlx::Error> {
     let mut columns = Columns::default();
-    rows.into_iter().for_each(|row| columns.push(row));
+    letters.into_iter().for_each(|letter| columns.push(letter));
     sqlx::query(
         r#"insert into inbox.dead_letter
                (id, consumer_group, topic, partition, "offset", key, value, value_bytes, headers, record_timestamp,
                 record_timestamp_type, event_id, event_type, reason, fingerprint, error, traceparent, first_id,
-                redrive_count, lacks)
-           select * from unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::bigint[], $6::bytea[], $7::bytea[],
-                                $8::bigint[], $9::jsonb[], $10::bigint[], $11::text[], $12::text[], $13::text[],
-                                $14::text[], $15::text[], $16::text[], $17::text[], $18::uuid[], $19::integer[],
-                                $20::text[])
+                redrive_count, lacks, key_digest, turn, status)
+           select id, consumer_group, topic, partition, "offset", key, value, value_bytes, headers, record_timestamp,
+                  record_timestamp_type, event_id, event_type, reason, fingerprint, error, traceparent, first_id,
+                  redrive_count, lacks, key_digest,
+                  case when key_digest is not null then nextval('inbox.dead_letter_turn') end,
+                  case when is_waiting then 'blocked' else 'new' end
+             from (select *
+                     from unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::bigint[], $6::bytea[], $7::bytea[],
+                                 $8::bigint[], $9::jsonb[], $10::bigint[], $11::text[], $12::text[], $13::text[],
+                                 $14::text[], $15::text[], $16::text[], $17::text[], $18::uuid[], $19::integer[],
+                                 $20::text[], $21::uuid[], $22::boolean[])
+                          with ordinality as letter (id, consumer_group, topic, partition, "offset", key, value,
+                                 value_bytes, headers, record_timestamp, record_timestamp_type, event_id, event_type,
+                                 reason, fingerprint, error, traceparent, first_id, redrive_count, lacks, key_digest,
+                                 is_waiting, place)
+                    order by place) letter
            on conflict (id) do update
-               set attempts = dead_letter.attempts + 1, last_seen = clock_timestamp()"#,
+               set attempts = dead_letter.attempts + 1, last_seen = clock_timestamp(),
+                   key_digest = coalesce(excluded.key_digest, dead_letter.key_digest),
+                   turn = coalesce(excluded.turn, dead_letter.turn),
+                   status = case when excluded.turn is null then dead_letter.status else excluded.status end"#,
     )
     .bind(columns.ids)
     .bind(columns.groups)
@@ -118,6 +150,8 @@ pub(crate) async fn insert_dead_letters(tx: &mut PgConnection, rows: Vec<Row>) -
     .bind(columns.first_ids)
     .bind(columns.redrive_counts)
     .bind(columns.lacks)
+    .bind(columns.key_digests)
+    .bind(columns.are_waiting)
     .execute(tx)
     .await?;
     Ok(())

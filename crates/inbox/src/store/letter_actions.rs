@@ -15,6 +15,45 @@ pub(crate) struct LetterState {
     pub(crate) status: LetterStatus,
     pub(crate) redrive_count: i32,
     pub(crate) lacks: Option<String>,
+    #[sqlx(try_from = "String")]
+    pub(crate) turn: Turn,
+}
+
+/// Where a letter is in the order of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Letters of its key have no order.
+    Free,
+    /// It is in the queue: the first, or behind the first.
+    Queued,
+    /// Later events of its key have had their effect.
+    Passed,
+}
+
+impl TryFrom<String> for Turn {
+    type Error = sqlx::error::BoxDynError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match text.as_str() {
+            "free" => Ok(Self::Free),
+            "queued" => Ok(Self::Queued),
+            "passed" => Ok(Self::Passed),
+            _ => Err(format!("'{text}' is no turn").into()),
+        }
+    }
+}
+
+/// The [`Turn`] of a row of `inbox.dead_letter` under the name `d`.
+macro_rules! turn_of_d {
+    () => {
+        "case when d.turn is null then 'free'
+              when exists (
+                   select from inbox.blocked_key k
+                    where k.consumer_group = d.consumer_group and k.topic = d.topic and k.key_digest = d.key_digest
+                      and k.passed_turn < d.turn) then 'queued'
+              else 'passed'
+         end as turn"
+    };
 }
 
 /// A letter that matches, as it was when it was looked at.
@@ -33,6 +72,8 @@ pub(crate) struct Candidate {
 pub(crate) struct LockedLetter {
     #[sqlx(try_from = "String")]
     pub(crate) status: LetterStatus,
+    #[sqlx(try_from = "String")]
+    pub(crate) turn: Turn,
     #[sqlx(flatten)]
     pub(crate) row: Row,
 }
@@ -77,8 +118,10 @@ pub(crate) async fn list_candidates(
     let statement = concat!(
         "select id, status, redrive_count, lacks, topic, partition, \"offset\", consumer_group,
                 coalesce(octet_length(key), 0)::bigint + coalesce(octet_length(value), 0) + pg_column_size(headers)
-                    as bytes
-           from inbox.dead_letter
+                    as bytes,
+                ",
+        turn_of_d!(),
+        " from inbox.dead_letter d
           where ",
         matching!(),
         " and ",
@@ -90,20 +133,21 @@ pub(crate) async fn list_candidates(
 }
 
 /// Locks letters to the end of the transaction, by place: whoever else acts on them waits, and then sees what became of
-/// them.
+/// them. Their keys are locked before ([`lock_keys_of`](super::blocked::lock_keys_of)).
 pub(crate) async fn lock_letters(
     tx: &mut PgConnection,
     ids: &[Uuid],
 ) -> Result<Vec<LockedLetter>, sqlx::Error> {
-    sqlx::query_as(
+    sqlx::query_as(concat!(
         r#"select status, id, consumer_group, topic, partition, "offset", key, value, value_bytes, headers,
                   record_timestamp, record_timestamp_type, event_id, event_type, reason, fingerprint, error, traceparent,
-                  first_id, redrive_count, lacks
-             from inbox.dead_letter
+                  first_id, redrive_count, lacks, "#,
+        turn_of_d!(),
+        r#"  from inbox.dead_letter d
             where id = any($1)
             order by topic, partition, "offset", consumer_group
               for update"#,
-    )
+    ))
     .bind(ids)
     .fetch_all(tx)
     .await
@@ -114,13 +158,14 @@ pub(crate) async fn lock_states(
     tx: &mut PgConnection,
     ids: &[Uuid],
 ) -> Result<Vec<LetterState>, sqlx::Error> {
-    sqlx::query_as(
-        r#"select id, status, redrive_count, lacks
-             from inbox.dead_letter
+    sqlx::query_as(concat!(
+        "select id, status, redrive_count, lacks, ",
+        turn_of_d!(),
+        r#"  from inbox.dead_letter d
             where id = any($1)
             order by topic, partition, "offset", consumer_group
               for update"#,
-    )
+    ))
     .bind(ids)
     .fetch_all(tx)
     .await

@@ -152,6 +152,28 @@ pub(crate) async fn group(
     bind(sqlx::query_as(statement), filter).bind(limit).fetch_all(connection).await
 }
 
+/// The first letter in the queue of this letter's key, unless it is this one.
+pub(crate) async fn find_first_of_key(
+    connection: &mut PgConnection,
+    id: Uuid,
+) -> Result<Option<Uuid>, sqlx::Error> {
+    sqlx::query_scalar(
+        "select first.id
+           from inbox.dead_letter d
+           join inbox.blocked_key k
+             on k.consumer_group = d.consumer_group and k.topic = d.topic and k.key_digest = d.key_digest
+           join inbox.dead_letter first
+             on first.consumer_group = d.consumer_group and first.topic = d.topic and first.key_digest = d.key_digest
+            and first.turn > k.passed_turn and first.turn < d.turn
+          where d.id = $1
+          order by first.turn
+          limit 1",
+    )
+    .bind(id)
+    .fetch_optional(connection)
+    .await
+}
+
 /// Letters of the event whose first letter is `first_id`, without `except`, oldest first.
 pub(crate) async fn list_lives(
     connection: &mut PgConnection,
@@ -182,12 +204,12 @@ pub(crate) async fn list_audit(
     .await
 }
 
-/// How many letters of each group are open, and how old the oldest is.
+/// How many letters of each group wait, and how old the oldest is.
 pub(crate) async fn depths(
     connection: &mut PgConnection,
     groups: &[String],
 ) -> Result<Vec<LetterDepth>, sqlx::Error> {
-    let open = LetterStatus::OPEN.map(|status| status.as_str().to_owned());
+    let waiting = LetterStatus::WAITING.map(|status| status.as_str().to_owned());
     sqlx::query_as(
         "select consumer_group, status, count(*) as letters,
                 extract(epoch from clock_timestamp() - min(first_seen))::float8 as oldest_age_seconds
@@ -197,7 +219,7 @@ pub(crate) async fn depths(
           order by 1, 2",
     )
     .bind(groups)
-    .bind(open)
+    .bind(waiting)
     .fetch_all(connection)
     .await
 }

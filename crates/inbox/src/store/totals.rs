@@ -35,6 +35,7 @@ pub(crate) async fn list_balances(
                     as bits,
                 -- Events remembered by id.
                 (select count(*) from inbox.event_handled_id where consumer_group = g.id) as ids,
+                g.released, g.given_up,
                 -- Events that were remembered and are not any more.
                 g.forgotten_ids + coalesce(
                     (select sum(forgotten) from inbox.dedup_window where consumer_group = g.id), 0)::bigint as forgotten

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use inbox::streamer;
-use inbox::{ConsumerSettings, Decision, FloodLimits, Projection, RecordView, Refusal, StreamerStatus};
+use inbox::{
+    ConsumerSettings, Decision, FloodLimits, OrderingMode, Projection, RecordView, Refusal, StreamerStatus,
+};
 use kafka_client::admin::{Admin, TopicSpec};
 use kafka_client::{AwaitedProducer, ClientSettings, OutgoingRecord, ProducerSettings};
 use sqlx::PgConnection;
@@ -66,10 +68,15 @@ pub(crate) struct Effects {
     pub(crate) applications: AtomicU64,
     /// While set, `bad` values are good: the release that mends what made dead letters of them.
     pub(crate) is_mended: AtomicBool,
+    pub(crate) is_strict: bool,
 }
 
 impl Projection for Effects {
     type Event = String;
+
+    fn ordering(&self) -> OrderingMode {
+        if self.is_strict { OrderingMode::Strict } else { OrderingMode::Commutative }
+    }
 
     fn decode(&self, record: &RecordView<'_>) -> Result<Decision<String>, Refusal> {
         let value = std::str::from_utf8(record.value.unwrap_or_default())
@@ -207,7 +214,22 @@ impl Fixture {
     }
 
     pub(crate) fn start_with(&self, settings: ConsumerSettings, options: PgConnectOptions) -> Running {
-        let (stop, status, effects) = (CancellationToken::new(), Arc::default(), Arc::<Effects>::default());
+        self.start_effects(Effects::default(), settings, options)
+    }
+
+    /// A streamer whose projection is strict about the order of keys.
+    pub(crate) fn start_strict(&self, settings: ConsumerSettings) -> Running {
+        let effects = Effects { is_strict: true, ..Effects::default() };
+        self.start_effects(effects, settings, self.database.options())
+    }
+
+    fn start_effects(
+        &self,
+        effects: Effects,
+        settings: ConsumerSettings,
+        options: PgConnectOptions,
+    ) -> Running {
+        let (stop, status, effects) = (CancellationToken::new(), Arc::default(), Arc::new(effects));
         let running =
             streamer::run(settings, options, Arc::clone(&effects), stop.clone(), Arc::clone(&status));
         Running { status, effects, stop, task: tokio::spawn(running) }
@@ -281,7 +303,7 @@ impl Fixture {
         let balance = inbox::progress::check_balance(&mut tx).await?;
         anyhow::ensure!(balance.is_exact(), "{balance:?}");
         let effects: i64 = sqlx::query_scalar("select count(*) from effect").fetch_one(&mut *tx).await?;
-        let handled: i64 = balance.groups.iter().map(|group| group.handled).sum();
+        let handled: i64 = balance.groups.iter().map(|group| group.handled + group.released).sum();
         anyhow::ensure!(effects == handled, "{effects} effects, {handled} handled");
         Ok(())
     }

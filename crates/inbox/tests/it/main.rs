@@ -16,3 +16,5 @@ mod rebalances;
 mod redrives;
 mod repartition;
 mod retention;
+mod strict;
+mod strict_races;

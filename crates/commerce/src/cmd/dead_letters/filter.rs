@@ -48,7 +48,7 @@ pub(super) struct FilterArguments {
 /// In which states.
 #[derive(Debug, clap::Args)]
 pub(super) struct StatusArguments {
-    /// In these states: new, published, redriven, discarded; `open` is the first two, `all` is any
+    /// In these states: new, published, blocked, released, redriven, discarded; `open` is the first two, `all` is any
     #[arg(long, value_delimiter = ',', default_value = "open")]
     status: Vec<String>,
 }

@@ -52,6 +52,9 @@ fn describe(story: &LetterStory) -> Result<String> {
     field("id", letter.id.to_string())?;
     field("status", format!("{}, redriven {} times", letter.status, letter.redrive_count))?;
     field("event handled", handled(story.is_handled).to_owned())?;
+    if let Some(first) = story.waits_for {
+        field("waits for", format!("{first}: deal with it, and this one has its effect in its turn"))?;
+    }
     field("group", escape(&letter.place.consumer_group))?;
     let place = &letter.place;
     field("record", format!("{}[{}]@{}", escape(&place.topic), place.partition, place.offset))?;
@@ -90,6 +93,7 @@ fn describe(story: &LetterStory) -> Result<String> {
 fn story_json(story: &LetterStory) -> Value {
     let mut value = whole_json(&story.whole);
     value["eventHandled"] = json!(story.is_handled);
+    value["waitsFor"] = json!(story.waits_for);
     value["audit"] = story.audit.iter().map(audit_json).collect();
     value["otherLives"] = story.other_lives.iter().map(letter_json).collect();
     value

@@ -1,12 +1,13 @@
 //! Many small reads become one: all requests that wait are answered by one query.
 //!
-//! While a query runs, newcomers wait for the next one, so an id is read at most once at a time however many ask for
+//! While a query runs, newcomers wait for the next one, so a key is read at most once at a time however many ask for
 //! it (single flight), the database sees one connection however many pages are shown, and nobody is answered from a
 //! query that began before he asked.
 
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::future::Future;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -16,37 +17,43 @@ use crate::store::StoreError;
 
 /// What a batched read asks.
 pub(crate) trait Source: Send + Sync + 'static {
-    /// What is read of one id.
+    /// What is asked for: mostly the id of a product.
+    type Key: Copy + Ord + Hash + Send + Sync + 'static;
+    /// What is read of one key.
     type Value: Clone + Send + Sync + 'static;
 
-    /// Reads the ids, which are distinct; ids without a value are left out.
-    fn load(&self, ids: &[i64])
-    -> impl Future<Output = Result<HashMap<i64, Self::Value>, StoreError>> + Send;
+    /// Reads the keys, which are distinct; keys without a value are left out.
+    fn load(&self, keys: &[Self::Key]) -> impl Future<Output = Loaded<Self::Key, Self::Value>> + Send;
 
     /// Runs after the answers were given, before the next read begins.
-    fn answered(&self, values: &HashMap<i64, Self::Value>) -> impl Future<Output = ()> + Send;
+    fn answered(&self, _values: &HashMap<Self::Key, Self::Value>) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
-type Answer<V> = Result<Arc<HashMap<i64, V>>, Arc<StoreError>>;
+/// What a read finds.
+pub(crate) type Loaded<K, V> = Result<HashMap<K, V>, StoreError>;
 
-struct Request<V> {
-    ids: Vec<i64>,
-    answer: oneshot::Sender<Answer<V>>,
+type Answer<K, V> = Result<Arc<HashMap<K, V>>, Arc<StoreError>>;
+
+struct Request<K, V> {
+    keys: Vec<K>,
+    answer: oneshot::Sender<Answer<K, V>>,
 }
 
 /// Asks the reader task.
-pub(crate) struct BatchReader<V> {
-    requests: mpsc::Sender<Request<V>>,
+pub(crate) struct BatchReader<K, V> {
+    requests: mpsc::Sender<Request<K, V>>,
 }
 
-impl<V> BatchReader<V> {
-    /// Waits for the read that answers `ids`.
+impl<K, V> BatchReader<K, V> {
+    /// Waits for the read that answers `keys`.
     ///
     /// # Errors
     /// [`ApiError::Overloaded`] when the queue is full, else what the database said.
-    pub(crate) async fn read(&self, ids: Vec<i64>) -> Result<Arc<HashMap<i64, V>>, ApiError> {
+    pub(crate) async fn read(&self, keys: Vec<K>) -> Result<Arc<HashMap<K, V>>, ApiError> {
         let (answer, answered) = oneshot::channel();
-        self.requests.try_send(Request { ids, answer }).map_err(|_| ApiError::Overloaded)?;
+        self.requests.try_send(Request { keys, answer }).map_err(|_| ApiError::Overloaded)?;
         Ok(answered.await.map_err(|_| ApiError::Overloaded)??)
     }
 }
@@ -54,7 +61,7 @@ impl<V> BatchReader<V> {
 /// The task behind a [`BatchReader`].
 pub(crate) struct BatchReaderTask<S: Source> {
     source: S,
-    requests: mpsc::Receiver<Request<S::Value>>,
+    requests: mpsc::Receiver<Request<S::Key, S::Value>>,
     batch_max: usize,
 }
 
@@ -63,7 +70,7 @@ pub(crate) fn batch_reader<S: Source>(
     source: S,
     queue_max: usize,
     batch_max: usize,
-) -> (BatchReader<S::Value>, BatchReaderTask<S>) {
+) -> (BatchReader<S::Key, S::Value>, BatchReaderTask<S>) {
     let (sender, requests) = mpsc::channel(queue_max);
     (BatchReader { requests: sender }, BatchReaderTask { source, requests, batch_max })
 }
@@ -81,16 +88,17 @@ impl<S: Source> BatchReaderTask<S> {
         Ok(())
     }
 
-    async fn answer(&self, batch: &mut Vec<Request<S::Value>>) {
+    async fn answer(&self, batch: &mut Vec<Request<S::Key, S::Value>>) {
         // Whoever gave up is not read for.
         batch.retain(|request| !request.answer.is_closed());
-        let distinct: BTreeSet<i64> = batch.iter().flat_map(|request| request.ids.iter().copied()).collect();
-        let ids: Vec<i64> = distinct.into_iter().collect();
-        if ids.is_empty() {
+        let distinct: BTreeSet<S::Key> =
+            batch.iter().flat_map(|request| request.keys.iter().copied()).collect();
+        let keys: Vec<S::Key> = distinct.into_iter().collect();
+        if keys.is_empty() {
             batch.clear();
             return;
         }
-        let answer: Answer<S::Value> = self.source.load(&ids).await.map(Arc::new).map_err(Arc::new);
+        let answer: Answer<S::Key, S::Value> = self.source.load(&keys).await.map(Arc::new).map_err(Arc::new);
         for request in batch.drain(..) {
             // Fails when the request was given up meanwhile; nobody is left to tell.
             let _ = request.answer.send(answer.clone());
@@ -121,6 +129,7 @@ mod tests {
     }
 
     impl Source for Recorded {
+        type Key = i64;
         type Value = i64;
 
         async fn load(&self, ids: &[i64]) -> Result<HashMap<i64, i64>, StoreError> {
@@ -131,8 +140,6 @@ mod tests {
             }
             Ok(ids.iter().map(|id| (*id, id * 10)).collect())
         }
-
-        async fn answered(&self, _values: &HashMap<i64, i64>) {}
     }
 
     fn recorded(passes: usize) -> Recorded {

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use product_cache::{Card, Lookup, ProductCache};
+use product_cache::{Card, Invalidation, Lookup, ProductCache};
 use runtime::database::Pool;
 
-use crate::batch_reader::{BatchReader, Source};
+use crate::batch_reader::{BatchReader, Loaded, Source};
 use crate::error::ApiError;
+use crate::store::Session;
 use crate::store::catalog::list_cards;
-use crate::store::{Session, StoreError};
 
 /// Cards of products that are not in the cache, from the database.
 pub(crate) struct CardSource {
@@ -18,9 +18,10 @@ pub(crate) struct CardSource {
 }
 
 impl Source for CardSource {
+    type Key = i64;
     type Value = Card;
 
-    async fn load(&self, ids: &[i64]) -> Result<HashMap<i64, Card>, StoreError> {
+    async fn load(&self, ids: &[i64]) -> Loaded<i64, Card> {
         let mut session = Session::open(&self.pool).await?;
         let cards = list_cards(&mut session, ids).await?;
         session.release();
@@ -39,7 +40,7 @@ impl Source for CardSource {
 /// Reads products for buyers.
 pub(crate) struct Catalog {
     pub(crate) cache: Arc<dyn ProductCache>,
-    pub(crate) cards: BatchReader<Card>,
+    pub(crate) cards: BatchReader<i64, Card>,
 }
 
 impl Catalog {
@@ -53,6 +54,15 @@ impl Catalog {
             ids.iter().zip(&lookups).filter(|(_, lookup)| lookup.card.is_none()).map(|(id, _)| *id).collect();
         let loaded = if missing.is_empty() { Arc::default() } else { self.cards.read(missing).await? };
         Ok(ids.iter().zip(lookups).filter_map(|(id, lookup)| newest(lookup, loaded.get(id))).collect())
+    }
+
+    /// Takes cards that were read before a committed change out of every process's cache. Best effort: when the cache does
+    /// not answer, or this process dies before, an old card stays until its time is up (`cache.card_ttl`).
+    pub(crate) async fn changed(&self, change: Invalidation) {
+        if let Err(error) = self.cache.invalidate(&[change]).await {
+            let product_id = change.product_id;
+            tracing::warn!(%error, product.id = product_id, "a changed product keeps its card until that expires");
+        }
     }
 
     /// A cache that does not answer knows nothing; the batched read then bounds what reaches the database.

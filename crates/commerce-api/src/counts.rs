@@ -7,9 +7,9 @@ use moka::sync::Cache;
 use runtime::database::Pool;
 use tokio::time::Instant;
 
-use crate::batch_reader::{BatchReader, Source};
+use crate::batch_reader::{BatchReader, Loaded, Source};
+use crate::store::Session;
 use crate::store::counts::{Counts, list_counts};
-use crate::store::{Session, StoreError};
 
 type Recent = Cache<i64, (Instant, Counts)>;
 
@@ -20,9 +20,10 @@ pub(crate) struct CountSource {
 }
 
 impl Source for CountSource {
+    type Key = i64;
     type Value = Counts;
 
-    async fn load(&self, ids: &[i64]) -> Result<HashMap<i64, Counts>, StoreError> {
+    async fn load(&self, ids: &[i64]) -> Loaded<i64, Counts> {
         // Their age counts from before the read.
         let read_at = Instant::now();
         let mut session = Session::open(&self.pool).await?;
@@ -35,14 +36,12 @@ impl Source for CountSource {
         }
         Ok(counts)
     }
-
-    async fn answered(&self, _values: &HashMap<i64, Counts>) {}
 }
 
 /// Reads counts for pages.
 pub(crate) struct CountReader {
     recent: Recent,
-    reader: BatchReader<Counts>,
+    reader: BatchReader<i64, Counts>,
     age_max: Duration,
     wait: Duration,
 }
@@ -66,7 +65,7 @@ impl CountSource {
 impl CountReader {
     pub(crate) fn new(
         recent: Recent,
-        reader: BatchReader<Counts>,
+        reader: BatchReader<i64, Counts>,
         age_max: Duration,
         wait: Duration,
     ) -> Self {

@@ -8,44 +8,58 @@ use outbox::AppendError;
 use thiserror::Error;
 
 use crate::domain::InvalidInput;
+use crate::error_code::ErrorCode;
 use crate::event_log::EventLogError;
 use crate::store::StoreError;
 
-/// A refused or failed request. How it looks on the wire stands in `routes::envelope`.
+/// A refused or failed request. How it looks on the wire stands in [`ErrorCode`]'s table.
 #[derive(Debug, Error)]
+#[error("{}", self.code().english())]
 pub(crate) enum ApiError {
-    #[error("invalid request")]
     Invalid(#[from] InvalidInput),
-    #[error("nobody is signed in")]
     Unauthenticated,
-    #[error("the caller may not do this")]
     Forbidden,
-    #[error("no such route")]
     NoRoute,
-    #[error("no such method on this route")]
     NoMethod,
-    #[error("no such product")]
     NoProduct { product_ids: Vec<i64> },
-    #[error("no such order")]
     NoOrder,
-    #[error("not enough in stock")]
     SoldOut { product_ids: Vec<i64> },
-    #[error("the idempotency key was used for another request")]
     IdempotencyKeyReused,
-    #[error("a product with this code exists")]
     CodeTaken { codes: Vec<String> },
-    #[error("the body is too large")]
+    VersionChanged { version: i64 },
+    FilterTooWide { products_max: usize },
     BodyTooLarge,
-    #[error("the body is not of type application/json")]
     UnsupportedMediaType,
-    #[error("too many requests at once")]
     Overloaded,
-    #[error("the request took too long")]
     TimedOut,
-    #[error("not available for the moment")]
     Away(#[source] Arc<StoreError>),
-    #[error("internal error")]
     Internal(#[source] Box<dyn Error + Send + Sync>),
+}
+
+impl ApiError {
+    /// The row of the table that answers it.
+    pub(crate) const fn code(&self) -> ErrorCode {
+        match self {
+            Self::Invalid(input) => input.code(),
+            Self::Unauthenticated => ErrorCode::Unauthenticated,
+            Self::Forbidden => ErrorCode::Forbidden,
+            Self::NoRoute => ErrorCode::NoRoute,
+            Self::NoMethod => ErrorCode::NoMethod,
+            Self::NoProduct { .. } => ErrorCode::NoProduct,
+            Self::NoOrder => ErrorCode::NoOrder,
+            Self::SoldOut { .. } => ErrorCode::SoldOut,
+            Self::IdempotencyKeyReused => ErrorCode::IdempotencyKeyReused,
+            Self::CodeTaken { .. } => ErrorCode::CodeTaken,
+            Self::VersionChanged { .. } => ErrorCode::VersionChanged,
+            Self::FilterTooWide { .. } => ErrorCode::FilterTooWide,
+            Self::BodyTooLarge => ErrorCode::BodyTooLarge,
+            Self::UnsupportedMediaType => ErrorCode::UnsupportedMediaType,
+            Self::Overloaded => ErrorCode::Overloaded,
+            Self::TimedOut => ErrorCode::TimedOut,
+            Self::Away(_) => ErrorCode::Away,
+            Self::Internal(_) => ErrorCode::Internal,
+        }
+    }
 }
 
 /// An error with its sources, on one line for the log.

@@ -9,10 +9,13 @@
 mod batch_reader;
 mod catalog;
 pub mod commands;
+mod count_orders;
 mod counts;
 mod domain;
 mod error;
+mod error_code;
 mod event_log;
+mod listing;
 mod metrics;
 mod routes;
 mod settings;
@@ -38,6 +41,7 @@ pub use store::{ProductRecount, StoreError, recount};
 use batch_reader::{BatchReaderTask, batch_reader};
 use catalog::{CardSource, Catalog};
 use commands::Shop;
+use count_orders::{CountOrderSource, CountOrders};
 use counts::{CountReader, CountSource, count_source};
 use views::{ViewQueue, ViewWriter, view_writer};
 
@@ -70,6 +74,7 @@ pub struct Api {
     app: Arc<App>,
     cards: BatchReaderTask<CardSource>,
     counts: BatchReaderTask<CountSource>,
+    count_orders: BatchReaderTask<CountOrderSource>,
     views: ViewWriter,
 }
 
@@ -81,6 +86,7 @@ struct App {
     metrics_pool: Pool,
     catalog: Catalog,
     counts: CountReader,
+    count_orders: CountOrders,
     views: ViewQueue,
     concurrency: Semaphore,
 }
@@ -102,12 +108,17 @@ impl Api {
         settings.validate()?;
         let ApiParts { pool, metrics_pool, cache, log, clock } = parts;
         let shop = Arc::new(Shop { pool: pool.clone(), clock, log });
+        let (queue_max, batch_max) = (settings.read_queue_max, settings.read_batch_max);
         let source = CardSource { pool, cache: Arc::clone(&cache) };
-        let (cards, card_task) = batch_reader(source, settings.read_queue_max, settings.read_batch_max);
+        let (cards, card_task) = batch_reader(source, queue_max, batch_max);
         let source = count_source(metrics_pool.clone(), settings.counts_cached_max, settings.counts_age_max);
         let recent = source.recent();
-        let (counts, count_task) = batch_reader(source, settings.read_queue_max, settings.read_batch_max);
+        let (counts, count_task) = batch_reader(source, queue_max, batch_max);
         let counts = CountReader::new(recent, counts, settings.counts_age_max, settings.counts_wait);
+        let source = CountOrderSource::new(metrics_pool.clone(), settings.page_depth_max + 1);
+        let recent = source.recent();
+        let (orders, order_task) = batch_reader(source, queue_max, batch_max);
+        let count_orders = CountOrders::new(recent, orders, settings.count_order_age_max);
         let (views, view_task) = view_writer(
             Arc::clone(&shop),
             settings.view_queue_max,
@@ -117,8 +128,18 @@ impl Api {
         );
         let concurrency = Semaphore::new(settings.concurrency_max);
         let catalog = Catalog { cache, cards };
-        let app = Arc::new(App { settings, auth, shop, metrics_pool, catalog, counts, views, concurrency });
-        Ok(Self { app, cards: card_task, counts: count_task, views: view_task })
+        let app = Arc::new(App {
+            settings,
+            auth,
+            shop,
+            metrics_pool,
+            catalog,
+            counts,
+            count_orders,
+            views,
+            concurrency,
+        });
+        Ok(Self { app, cards: card_task, counts: count_task, count_orders: order_task, views: view_task })
     }
 
     /// Starts the server on `listener` and the tasks behind it. On shutdown the server answers what it has accepted;
@@ -128,6 +149,7 @@ impl Api {
         lifecycle.spawn(TaskKind::ViewWriter, self.views.run());
         lifecycle.spawn(TaskKind::CardReader, self.cards.run());
         lifecycle.spawn(TaskKind::CountReader, self.counts.run());
+        lifecycle.spawn(TaskKind::CountOrderReader, self.count_orders.run());
         let service = routes::router(self.app).into_make_service_with_connect_info::<SocketAddr>();
         // Answers are small and complete: waiting to coalesce them only delays them.
         let listener = listener.tap_io(|stream| {

@@ -7,7 +7,10 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::domain::filter::FilterLimits;
+use crate::domain::order::OrderLimits;
 use crate::domain::page::PageLimits;
+use crate::domain::product::ProductLimits;
 
 /// `[api]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -31,6 +34,26 @@ pub struct ApiSettings {
     pub bulk_products_max: usize,
     /// Lines of one order, before lines of one product are merged.
     pub order_lines_max: usize,
+    /// Units of one product in an order.
+    pub order_quantity_max: i64,
+    /// Bytes of an `Idempotency-Key`.
+    pub idempotency_key_bytes_max: usize,
+    /// Bytes of a product's code.
+    pub product_code_bytes_max: usize,
+    /// Bytes of a product's name.
+    pub product_name_bytes_max: usize,
+    /// Bytes of a brand.
+    pub brand_bytes_max: usize,
+    /// Minor units of one unit's price.
+    pub price_max: i64,
+    /// Units that a merchant may have of one product.
+    pub stock_max: i64,
+    /// Bytes of a search text.
+    pub search_bytes_max: usize,
+    /// Products whose names one search compares.
+    pub searched_products_max: usize,
+    /// Products that a filter may match when the list is sorted by counts.
+    pub filtered_products_max: usize,
     /// Rows of a page when the request names no size.
     pub page_size_default: usize,
     /// Rows of a page.
@@ -55,6 +78,9 @@ pub struct ApiSettings {
     pub counts_age_max: Duration,
     /// Products whose counts are remembered.
     pub counts_cached_max: usize,
+    /// How old the order of a list by counts may be.
+    #[serde(with = "humantime_serde")]
+    pub count_order_age_max: Duration,
     /// Requests that wait for the next batched read.
     pub read_queue_max: usize,
     /// Requests that one batched read answers.
@@ -87,6 +113,12 @@ pub struct AuthSettings {
     pub gateway_networks: Vec<IpNet>,
 }
 
+/// The highest `api.stock_max`: what orders give back on top of it stays far from overflowing.
+const STOCK_CEILING: i64 = 1_000_000_000_000;
+
+/// Bytes of a text that stands in an index, whose entries have at most 2,700.
+const INDEXED_BYTES_MAX: usize = 1_000;
+
 /// A setting that cannot be used.
 #[derive(Debug, Error)]
 #[error("{key} {rule}")]
@@ -97,29 +129,36 @@ pub struct SettingsError {
     pub rule: &'static str,
 }
 
+fn refuse(key: &'static str, rule: &'static str) -> Result<(), SettingsError> {
+    Err(SettingsError { key, rule })
+}
+
 impl ApiSettings {
     /// Checks what the types cannot say.
     ///
     /// # Errors
     /// [`SettingsError`] names the key.
     pub fn validate(&self) -> Result<(), SettingsError> {
-        let refuse = |key, rule| Err(SettingsError { key, rule });
-        let positive = [
-            ("api.concurrency_max", self.concurrency_max),
-            ("api.body_bytes_max", self.body_bytes_max),
-            ("api.bulk_products_max", self.bulk_products_max),
-            ("api.order_lines_max", self.order_lines_max),
-            ("api.page_size_default", self.page_size_default),
-            ("api.view_queue_max", self.view_queue_max),
-            ("api.view_batch_max", self.view_batch_max),
-            ("api.read_queue_max", self.read_queue_max),
-            ("api.read_batch_max", self.read_batch_max),
-        ];
-        if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
+        if let Some(key) = self.zero() {
             return refuse(key, "must be at least 1");
+        }
+        if let Some(key) = self.too_long_for_an_index() {
+            return refuse(key, "must not exceed 1000: an entry of an index has to hold it");
         }
         if self.order_lines_max > commerce_events::LINES_MAX {
             return refuse("api.order_lines_max", "must not exceed the 2000 lines of an event");
+        }
+        if !(1..=commerce_events::QUANTITY_MAX).contains(&self.order_quantity_max) {
+            return refuse(
+                "api.order_quantity_max",
+                "must be between 1 and the 1000000 units of an event's line",
+            );
+        }
+        if !(0..=commerce_events::UNIT_PRICE_MAX).contains(&self.price_max) {
+            return refuse("api.price_max", "must be between 0 and the 1000000000 of an event's line");
+        }
+        if !(0..=STOCK_CEILING).contains(&self.stock_max) {
+            return refuse("api.stock_max", "must be between 0 and 1000000000000");
         }
         if self.page_size_default > self.page_size_max {
             return refuse("api.page_size_default", "must not exceed api.page_size_max");
@@ -134,6 +173,58 @@ impl ApiSettings {
             );
         }
         Ok(())
+    }
+
+    /// A limit that is 0 and must not be: nothing could be served.
+    fn zero(&self) -> Option<&'static str> {
+        [
+            ("api.concurrency_max", self.concurrency_max),
+            ("api.body_bytes_max", self.body_bytes_max),
+            ("api.bulk_products_max", self.bulk_products_max),
+            ("api.order_lines_max", self.order_lines_max),
+            ("api.idempotency_key_bytes_max", self.idempotency_key_bytes_max),
+            ("api.product_code_bytes_max", self.product_code_bytes_max),
+            ("api.product_name_bytes_max", self.product_name_bytes_max),
+            ("api.brand_bytes_max", self.brand_bytes_max),
+            ("api.search_bytes_max", self.search_bytes_max),
+            ("api.searched_products_max", self.searched_products_max),
+            ("api.filtered_products_max", self.filtered_products_max),
+            ("api.page_size_default", self.page_size_default),
+            ("api.view_queue_max", self.view_queue_max),
+            ("api.view_batch_max", self.view_batch_max),
+            ("api.read_queue_max", self.read_queue_max),
+            ("api.read_batch_max", self.read_batch_max),
+        ]
+        .into_iter()
+        .find_map(|(key, value)| (value == 0).then_some(key))
+    }
+
+    fn too_long_for_an_index(&self) -> Option<&'static str> {
+        [
+            ("api.idempotency_key_bytes_max", self.idempotency_key_bytes_max),
+            ("api.product_code_bytes_max", self.product_code_bytes_max),
+            ("api.brand_bytes_max", self.brand_bytes_max),
+        ]
+        .into_iter()
+        .find_map(|(key, value)| (value > INDEXED_BYTES_MAX).then_some(key))
+    }
+
+    pub(crate) fn product_limits(&self) -> ProductLimits {
+        ProductLimits {
+            code_bytes_max: self.product_code_bytes_max,
+            name_bytes_max: self.product_name_bytes_max,
+            brand_bytes_max: self.brand_bytes_max,
+            price_max: self.price_max,
+            stock_max: self.stock_max,
+        }
+    }
+
+    pub(crate) fn order_limits(&self) -> OrderLimits {
+        OrderLimits { lines_max: self.order_lines_max, quantity_max: self.order_quantity_max }
+    }
+
+    pub(crate) fn filter_limits(&self) -> FilterLimits {
+        FilterLimits { brand_bytes_max: self.brand_bytes_max, search_bytes_max: self.search_bytes_max }
     }
 
     pub(crate) fn page_limits(&self) -> PageLimits {

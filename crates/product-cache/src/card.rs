@@ -9,6 +9,8 @@ pub struct Card {
     pub code: String,
     /// What buyers read.
     pub name: String,
+    /// `None` when no brand is named.
+    pub brand: Option<String>,
     /// Minor units.
     pub price: i64,
     /// Whether nothing was left at `stock_version`.
@@ -47,7 +49,7 @@ impl Lookup {
     }
 }
 
-/// A product's stock crossed zero.
+/// A product's stock crossed zero, or what buyers read of it changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Invalidation {
     /// The product.
@@ -67,6 +69,7 @@ mod tests {
             product_id: 1,
             code: String::new(),
             name: String::new(),
+            brand: None,
             price: 0,
             sold_out: card.1,
             stock_version: card.0,

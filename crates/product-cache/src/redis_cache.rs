@@ -37,6 +37,9 @@ struct StoredCard {
     sold_out: bool,
     code: String,
     name: String,
+    /// Absent in cards of processes that know no brands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    brand: Option<String>,
     price: i64,
 }
 
@@ -190,6 +193,7 @@ fn encode_card(card: &Card) -> Result<Vec<u8>, CacheError> {
         sold_out: card.sold_out,
         code: card.code.clone(),
         name: card.name.clone(),
+        brand: card.brand.clone(),
         price: card.price,
     })
     .map_err(CacheError::Encode)
@@ -202,6 +206,7 @@ fn decode_card(product_id: i64, bytes: &[u8]) -> Option<Card> {
         product_id,
         code: stored.code,
         name: stored.name,
+        brand: stored.brand,
         price: stored.price,
         sold_out: stored.sold_out,
         stock_version: stored.stock_version,
@@ -228,6 +233,7 @@ mod tests {
             product_id: 7,
             code: "c".to_owned(),
             name: "{\"stockVersion\":99".to_owned(),
+            brand: Some("b".to_owned()),
             price: 1,
             sold_out: false,
             stock_version: 12,
@@ -235,6 +241,16 @@ mod tests {
         let encoded = encode_card(&card).unwrap();
         assert!(encoded.starts_with(br#"{"stockVersion":12,"#));
         assert_eq!(decode_card(7, &encoded), Some(card));
+    }
+
+    #[test]
+    fn a_card_without_a_brand_is_one_of_no_brand() {
+        let card = decode_card(7, br#"{"stockVersion":1,"soldOut":false,"code":"c","name":"n","price":1}"#);
+        assert_eq!(card.and_then(|card| card.brand), None);
+        assert!(
+            decode_card(7, br#"{"stockVersion":1,"soldOut":false,"code":"c","name":"n","price":1}"#)
+                .is_some()
+        );
     }
 
     #[test]

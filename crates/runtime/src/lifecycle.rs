@@ -27,6 +27,8 @@ pub enum TaskKind {
     CardReader,
     /// Batch reads of counts: answers until the server has ended.
     CountReader,
+    /// Reads of the products with the highest counts: answers until the server has ended.
+    CountOrderReader,
     /// Outbox ticks: drops at once.
     Ticker,
     /// Outbox retention: drops at once; the server takes back a truncation that is half done.
@@ -51,6 +53,7 @@ impl fmt::Display for TaskKind {
             Self::ViewWriter => "view-writer",
             Self::CardReader => "card-reader",
             Self::CountReader => "count-reader",
+            Self::CountOrderReader => "count-order-reader",
             Self::Ticker => "ticker",
             Self::Retention => "retention",
             Self::Relay => "relay",

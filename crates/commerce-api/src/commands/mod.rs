@@ -1,6 +1,8 @@
 //! What can be done to the shop, one file each: every change and its events in one transaction.
 
+pub(crate) mod adjust_stock;
 pub(crate) mod cancel_order;
+pub(crate) mod change_product;
 pub(crate) mod create_products;
 pub mod import;
 pub(crate) mod like_product;

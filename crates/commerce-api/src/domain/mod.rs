@@ -1,5 +1,6 @@
 //! The shop's rules: pure functions over plain values, no I/O.
 
+pub(crate) mod filter;
 pub(crate) mod money;
 pub(crate) mod order;
 pub(crate) mod page;

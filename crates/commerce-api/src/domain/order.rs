@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use commerce_events::{OrderLineV1, QUANTITY_MAX, StockEvent, StockV1};
+use commerce_events::{OrderLineV1, StockEvent, StockV1};
 
 use super::InvalidInput;
 use super::money::checked_total;
@@ -50,15 +50,24 @@ impl OrderKind {
     }
 }
 
+/// The limits of an order.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OrderLimits {
+    /// Lines, before lines of one product are merged.
+    pub(crate) lines_max: usize,
+    /// Units of one product.
+    pub(crate) quantity_max: i64,
+}
+
 /// Lines of one product become one; the result is in product order, the order in which stock is locked.
 ///
 /// # Errors
 /// A rule that the lines break.
-pub(crate) fn merge_lines(lines: &[Wanted], lines_max: usize) -> Result<Vec<Wanted>, InvalidInput> {
+pub(crate) fn merge_lines(lines: &[Wanted], limits: OrderLimits) -> Result<Vec<Wanted>, InvalidInput> {
     if lines.is_empty() {
         return Err(InvalidInput::NoLines);
     }
-    if lines.len() > lines_max {
+    if lines.len() > limits.lines_max {
         return Err(InvalidInput::TooManyLines);
     }
     let mut merged = BTreeMap::new();
@@ -66,13 +75,13 @@ pub(crate) fn merge_lines(lines: &[Wanted], lines_max: usize) -> Result<Vec<Want
         if line.product_id < 1 {
             return Err(InvalidInput::Id);
         }
-        if !(1..=QUANTITY_MAX).contains(&line.quantity) {
+        if !(1..=limits.quantity_max).contains(&line.quantity) {
             return Err(InvalidInput::Quantity);
         }
         // Both sides are at most the maximum, so their sum cannot overflow.
         let quantity: &mut i64 = merged.entry(line.product_id).or_default();
         *quantity += line.quantity;
-        if *quantity > QUANTITY_MAX {
+        if *quantity > limits.quantity_max {
             return Err(InvalidInput::Quantity);
         }
     }
@@ -117,11 +126,17 @@ pub(crate) fn stock_event(change: &StockChange) -> Option<StockEvent> {
 
 #[cfg(test)]
 mod tests {
-    use commerce_events::{QUANTITY_MAX, StockEvent};
+    use commerce_events::StockEvent;
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
-    use super::{Line, StockChange, Wanted, merge_lines, stock_event, total};
+    use super::{Line, OrderLimits, StockChange, Wanted, merge_lines, stock_event, total};
     use crate::domain::InvalidInput;
+
+    const QUANTITY_MAX: i64 = 1_000;
+
+    fn limits(lines_max: usize) -> OrderLimits {
+        OrderLimits { lines_max, quantity_max: QUANTITY_MAX }
+    }
 
     fn wanted(lines: &[(i64, i64)]) -> Vec<Wanted> {
         lines
@@ -132,7 +147,10 @@ mod tests {
 
     #[test]
     fn lines_of_one_product_become_one_in_product_order() {
-        assert_eq!(merge_lines(&wanted(&[(9, 1), (2, 3), (9, 4)]), 10), Ok(wanted(&[(2, 3), (9, 5)])));
+        assert_eq!(
+            merge_lines(&wanted(&[(9, 1), (2, 3), (9, 4)]), limits(10)),
+            Ok(wanted(&[(2, 3), (9, 5)]))
+        );
     }
 
     #[test]
@@ -147,9 +165,9 @@ mod tests {
             (vec![(1, i64::MAX)], InvalidInput::Quantity),
             (vec![(1, QUANTITY_MAX), (1, 1)], InvalidInput::Quantity),
         ] {
-            assert_eq!(merge_lines(&wanted(&lines), 3), Err(reason), "{lines:?}");
+            assert_eq!(merge_lines(&wanted(&lines), limits(3)), Err(reason), "{lines:?}");
         }
-        assert!(merge_lines(&wanted(&[(1, 1), (2, 1), (3, QUANTITY_MAX)]), 3).is_ok());
+        assert!(merge_lines(&wanted(&[(1, 1), (2, 1), (3, QUANTITY_MAX)]), limits(3)).is_ok());
     }
 
     #[test]
@@ -170,7 +188,7 @@ mod tests {
     proptest! {
         #[test]
         fn merging_keeps_the_units(lines in proptest::collection::vec((1_i64..5, 1_i64..1_000), 1..50)) {
-            let merged = merge_lines(&wanted(&lines), 50).unwrap();
+            let merged = merge_lines(&wanted(&lines), OrderLimits { lines_max: 50, quantity_max: 50_000 }).unwrap();
             prop_assert!(merged.is_sorted_by(|left, right| left.product_id < right.product_id));
             let units: i64 = merged.iter().map(|line| line.quantity).sum();
             prop_assert_eq!(units, lines.iter().map(|(_, quantity)| quantity).sum::<i64>());
@@ -178,7 +196,7 @@ mod tests {
 
         #[test]
         fn hostile_lines_never_panic(lines in proptest::collection::vec((any::<i64>(), any::<i64>()), 0..5)) {
-            let _ = merge_lines(&wanted(&lines), 4);
+            let _ = merge_lines(&wanted(&lines), limits(4));
         }
     }
 }

@@ -46,10 +46,16 @@ impl Page {
 pub(crate) enum Sort {
     /// The newest first.
     Latest,
-    /// The cheapest first.
+    /// The cheapest first, then the oldest.
     PriceAsc,
+    /// The dearest first, then the newest.
+    PriceDesc,
     /// The most liked first, then the newest.
     LikesDesc,
+    /// The most sold (units) first, then the newest.
+    SalesDesc,
+    /// The most viewed first, then the newest.
+    ViewsDesc,
 }
 
 #[cfg(test)]

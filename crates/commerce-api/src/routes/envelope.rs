@@ -24,7 +24,7 @@ struct Envelope<T> {
 struct Meta {
     result: &'static str,
     error_code: Option<&'static str>,
-    message: Option<String>,
+    message: Option<&'static str>,
 }
 
 /// Languages that messages exist in.
@@ -71,8 +71,7 @@ pub(crate) fn success<T: Serialize>(status: StatusCode, data: T) -> Response {
 /// Marks the response; [`render`] writes the body, where the language is known.
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let status = status(&self);
-        let mut response = status.into_response();
+        let mut response = self.code().status().into_response();
         response.extensions_mut().insert(Arc::new(self));
         response
     }
@@ -85,85 +84,19 @@ pub(crate) fn panicked(_panic: Box<dyn Any + Send + 'static>) -> Response {
 
 /// Writes the body of an [`ApiError`].
 pub(crate) fn render(error: &ApiError, language: Language, retry_after: Duration) -> Response {
+    let code = error.code();
     let message = match language {
-        Language::English => english(error),
-        Language::Korean => korean(error).to_owned(),
+        Language::English => code.english(),
+        Language::Korean => code.korean(),
     };
-    let meta = Meta { result: "FAIL", error_code: Some(code(error)), message: Some(message) };
-    let mut response = (status(error), Json(Envelope { meta, data: details(error) })).into_response();
+    let meta = Meta { result: "FAIL", error_code: Some(code.as_str()), message: Some(message) };
+    let mut response = (code.status(), Json(Envelope { meta, data: details(error) })).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()));
-    if status(error) == StatusCode::SERVICE_UNAVAILABLE {
+    if code.status() == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
     }
     response
-}
-
-fn status(error: &ApiError) -> StatusCode {
-    match error {
-        ApiError::Invalid(_) => StatusCode::BAD_REQUEST,
-        ApiError::Unauthenticated => StatusCode::UNAUTHORIZED,
-        ApiError::Forbidden => StatusCode::FORBIDDEN,
-        ApiError::NoRoute | ApiError::NoProduct { .. } | ApiError::NoOrder => StatusCode::NOT_FOUND,
-        ApiError::NoMethod => StatusCode::METHOD_NOT_ALLOWED,
-        ApiError::SoldOut { .. } | ApiError::IdempotencyKeyReused | ApiError::CodeTaken { .. } => {
-            StatusCode::CONFLICT
-        }
-        ApiError::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        ApiError::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        ApiError::Overloaded | ApiError::TimedOut | ApiError::Away(_) => StatusCode::SERVICE_UNAVAILABLE,
-        ApiError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
-    }
-}
-
-fn code(error: &ApiError) -> &'static str {
-    match error {
-        ApiError::Invalid(input) => input.code(),
-        ApiError::Unauthenticated => "UNAUTHENTICATED",
-        ApiError::Forbidden => "FORBIDDEN",
-        ApiError::NoRoute => "NOT_FOUND",
-        ApiError::NoMethod => "METHOD_NOT_ALLOWED",
-        ApiError::NoProduct { .. } => "PRODUCT_NOT_FOUND",
-        ApiError::NoOrder => "ORDER_NOT_FOUND",
-        ApiError::SoldOut { .. } => "SOLD_OUT",
-        ApiError::IdempotencyKeyReused => "IDEMPOTENCY_KEY_REUSED",
-        ApiError::CodeTaken { .. } => "CODE_TAKEN",
-        ApiError::BodyTooLarge => "BODY_TOO_LARGE",
-        ApiError::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
-        ApiError::Overloaded => "OVERLOADED",
-        ApiError::TimedOut => "TIMED_OUT",
-        ApiError::Away(_) => "UNAVAILABLE",
-        ApiError::Internal(_) => "INTERNAL",
-    }
-}
-
-/// The error's own text; sources stay in the log.
-fn english(error: &ApiError) -> String {
-    match error {
-        ApiError::Invalid(input) => input.to_string(),
-        other => other.to_string(),
-    }
-}
-
-fn korean(error: &ApiError) -> &'static str {
-    match error {
-        ApiError::Invalid(input) => input.korean(),
-        ApiError::Unauthenticated => "로그인이 필요합니다",
-        ApiError::Forbidden => "권한이 없습니다",
-        ApiError::NoRoute => "없는 경로입니다",
-        ApiError::NoMethod => "허용되지 않는 메서드입니다",
-        ApiError::NoProduct { .. } => "상품을 찾을 수 없습니다",
-        ApiError::NoOrder => "주문을 찾을 수 없습니다",
-        ApiError::SoldOut { .. } => "재고가 부족합니다",
-        ApiError::IdempotencyKeyReused => "이미 다른 요청에 사용된 Idempotency-Key입니다",
-        ApiError::CodeTaken { .. } => "이미 존재하는 상품 코드입니다",
-        ApiError::BodyTooLarge => "요청 본문이 너무 큽니다",
-        ApiError::UnsupportedMediaType => "요청 본문은 application/json이어야 합니다",
-        ApiError::Overloaded => "요청이 너무 많습니다. 잠시 후 다시 시도해 주세요",
-        ApiError::TimedOut => "요청 처리 시간이 초과되었습니다. 잠시 후 다시 시도해 주세요",
-        ApiError::Away(_) => "일시적으로 사용할 수 없습니다. 잠시 후 다시 시도해 주세요",
-        ApiError::Internal(_) => "내부 오류가 발생했습니다",
-    }
 }
 
 /// What clients can act on.
@@ -173,6 +106,8 @@ fn details(error: &ApiError) -> Value {
             json!({ "productIds": product_ids })
         }
         ApiError::CodeTaken { codes } => json!({ "codes": codes }),
+        ApiError::VersionChanged { version } => json!({ "version": version }),
+        ApiError::FilterTooWide { products_max } => json!({ "productsMax": products_max }),
         ApiError::Invalid(_)
         | ApiError::Unauthenticated
         | ApiError::Forbidden

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use crate::App;
 use crate::commands::Context;
 use crate::domain::InvalidInput;
+use crate::domain::filter::Filter;
 use crate::domain::page::{Page, Sort};
 use crate::domain::request::{check_idempotency_key, is_traceparent, parse_id};
 use crate::error::ApiError;
@@ -96,35 +97,62 @@ pub(crate) struct IdempotencyKey(pub(crate) Option<String>);
 impl FromRequestParts<Arc<App>> for IdempotencyKey {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _app: &Arc<App>) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
         let key = only(&parts.headers, IDEMPOTENCY_KEY).map_err(|Repeated| InvalidInput::IdempotencyKey)?;
-        let checked = key.map(|key| check_idempotency_key(key.as_bytes()).map(str::to_owned)).transpose()?;
-        Ok(Self(checked))
+        let Some(key) = key else { return Ok(Self(None)) };
+        let key = check_idempotency_key(key.as_bytes(), app.settings.idempotency_key_bytes_max)?;
+        Ok(Self(Some(key.to_owned())))
     }
 }
 
-/// Which slice of a list, in which order.
+/// Which slice of a list.
+pub(crate) struct Slice(pub(crate) Page);
+
+#[derive(Deserialize)]
+struct SliceQuery {
+    page: Option<usize>,
+    size: Option<usize>,
+}
+
+impl FromRequestParts<Arc<App>> for Slice {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let query: SliceQuery = query(parts, app).await?;
+        Ok(Self(Page::new(query.page, query.size, app.settings.page_limits())?))
+    }
+}
+
+/// Which slice of the products, which of them, in which order.
 pub(crate) struct Listing {
     pub(crate) page: Page,
     pub(crate) sort: Sort,
+    pub(crate) filter: Filter,
 }
 
 #[derive(Deserialize)]
-struct ListQuery {
+struct ListingQuery {
     page: Option<usize>,
     size: Option<usize>,
     sort: Option<Sort>,
+    brand: Option<String>,
+    q: Option<String>,
 }
 
 impl FromRequestParts<Arc<App>> for Listing {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        let Query(query) =
-            Query::<ListQuery>::from_request_parts(parts, app).await.map_err(|_| InvalidInput::Query)?;
+        let query: ListingQuery = query(parts, app).await?;
         let page = Page::new(query.page, query.size, app.settings.page_limits())?;
-        Ok(Self { page, sort: query.sort.unwrap_or(Sort::Latest) })
+        let filter = Filter::new(query.brand, query.q.as_deref(), app.settings.filter_limits())?;
+        Ok(Self { page, sort: query.sort.unwrap_or(Sort::Latest), filter })
     }
+}
+
+async fn query<T: DeserializeOwned + Send>(parts: &mut Parts, app: &Arc<App>) -> Result<T, ApiError> {
+    let Query(query) = Query::<T>::from_request_parts(parts, app).await.map_err(|_| InvalidInput::Query)?;
+    Ok(query)
 }
 
 /// A JSON body of type `T`.

@@ -8,7 +8,7 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::envelope::success;
-use super::extract::{Buyer, Listing, PathId};
+use super::extract::{Buyer, PathId, Slice};
 use super::products::product_page;
 use crate::App;
 use crate::commands::like_product::{like_product, unlike_product};
@@ -49,10 +49,10 @@ pub(super) async fn unlike(
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     Buyer(context): Buyer,
-    listing: Listing,
+    Slice(page): Slice,
 ) -> Result<Response, ApiError> {
     let mut session = Session::open(&app.shop.pool).await?;
-    let ids = list_liked(&mut session, context.user_id, listing.page).await?;
+    let ids = list_liked(&mut session, context.user_id, page).await?;
     session.release();
-    Ok(success(StatusCode::OK, product_page(&app, ids, listing.page).await?))
+    Ok(success(StatusCode::OK, product_page(&app, ids, page).await?))
 }

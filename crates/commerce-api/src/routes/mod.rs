@@ -11,7 +11,7 @@ mod products;
 use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post, put};
+use axum::routing::{get, patch, post, put};
 use axum::{Router, middleware};
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -32,7 +32,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/v1/orders/{id}", get(orders::show))
         .route("/api/v1/orders/{id}/cancel", post(orders::cancel))
         .route("/api-admin/v1/products", post(admin::create_product))
+        .route("/api-admin/v1/products/{id}", patch(admin::change_product))
         .route("/api-admin/v1/products/{id}/stock", put(admin::set_stock))
+        .route("/api-admin/v1/products/{id}/stock/adjust", post(admin::adjust_stock))
         .layer(DefaultBodyLimit::max(app.settings.body_bytes_max))
         .merge(bulk)
         .method_not_allowed_fallback(async || ApiError::NoMethod)

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::envelope::success;
-use super::extract::{Body, Buyer, IdempotencyKey, Listing, PathId};
+use super::extract::{Body, Buyer, IdempotencyKey, PathId, Slice};
 use super::products::PageResponse;
 use crate::App;
 use crate::commands::cancel_order::cancel_order;
@@ -113,7 +113,7 @@ pub(super) async fn place(
         .iter()
         .map(|item| Wanted { product_id: item.product_id, quantity: item.quantity })
         .collect();
-    let wanted = merge_lines(&items, app.settings.order_lines_max)?;
+    let wanted = merge_lines(&items, app.settings.order_limits())?;
     let placed = place_order(&app.shop, &context, &wanted, key.as_deref()).await?;
     Ok(success(StatusCode::CREATED, PlacedResponse::from(placed)))
 }
@@ -139,9 +139,8 @@ pub(super) async fn show(
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     Buyer(context): Buyer,
-    listing: Listing,
+    Slice(page): Slice,
 ) -> Result<Response, ApiError> {
-    let page = listing.page;
     let mut session = Session::open(&app.shop.pool).await?;
     let mut orders = list_orders(&mut session, context.user_id, page).await?;
     session.release();

@@ -14,9 +14,8 @@ use super::extract::{Listing, PathId, Visitor};
 use crate::App;
 use crate::domain::page::{Page, Sort};
 use crate::error::ApiError;
-use crate::store::Session;
-use crate::store::catalog::{list_cheapest_ids, list_latest_ids};
-use crate::store::counts::{Counts, list_most_liked};
+use crate::listing::{Listed, list_page};
+use crate::store::counts::Counts;
 use crate::views::View;
 
 /// Whether the page's view is committed: `true`, `false` (and never will be) or `unknown`.
@@ -29,6 +28,8 @@ pub(super) struct ProductResponse {
     product_id: i64,
     code: String,
     name: String,
+    /// Null when no brand is named.
+    brand: Option<String>,
     price: i64,
     sold_out: bool,
     like_count: Option<i64>,
@@ -42,6 +43,7 @@ impl ProductResponse {
             product_id: card.product_id,
             code: card.code,
             name: card.name,
+            brand: card.brand,
             price: card.price,
             sold_out: card.sold_out,
             like_count: counts.map(|counts| counts.like_count),
@@ -65,7 +67,7 @@ pub(super) struct PageResponse<T> {
 struct ProductPageResponse {
     #[serde(flatten)]
     page: PageResponse<ProductResponse>,
-    /// The order of the items; `latest` when the likes cannot be had.
+    /// The order of the items; `latest` when it should be by counts, and they cannot be had.
     sort: Sort,
 }
 
@@ -92,19 +94,7 @@ pub(super) async fn show(
 
 /// `GET /api/v1/products`.
 pub(super) async fn list(State(app): State<Arc<App>>, listing: Listing) -> Result<Response, ApiError> {
-    let (ids, sort) = match listing.sort {
-        Sort::Latest => (latest(&app, listing.page).await?, Sort::Latest),
-        Sort::PriceAsc => {
-            let mut session = Session::open(&app.shop.pool).await?;
-            let ids = list_cheapest_ids(&mut session, listing.page).await?;
-            session.release();
-            (ids, Sort::PriceAsc)
-        }
-        Sort::LikesDesc => match most_liked(&app, listing.page).await? {
-            Some(ids) => (ids, Sort::LikesDesc),
-            None => (latest(&app, listing.page).await?, Sort::Latest),
-        },
-    };
+    let Listed { ids, sort } = list_page(&app, &listing.filter, listing.sort, listing.page).await?;
     let page = product_page(&app, ids, listing.page).await?;
     Ok(success(StatusCode::OK, ProductPageResponse { page, sort }))
 }
@@ -130,40 +120,4 @@ fn with_counts(cards: Vec<Card>, counts: &HashMap<i64, Counts>) -> Vec<ProductRe
             ProductResponse::new(card, counts)
         })
         .collect()
-}
-
-async fn latest(app: &App, page: Page) -> Result<Vec<i64>, ApiError> {
-    let mut session = Session::open(&app.shop.pool).await?;
-    let ids = list_latest_ids(&mut session, &[], page.size + 1, page.offset()).await?;
-    session.release();
-    Ok(ids)
-}
-
-/// The liked products, then the others as in `latest`; `None` when the counts cannot be had. Both lists may live in
-/// different databases; pages are bounded in depth, so what the second must leave out is bounded too.
-async fn most_liked(app: &App, page: Page) -> Result<Option<Vec<i64>>, ApiError> {
-    let wanted = page.size + 1;
-    let liked = match read_most_liked(app, page.offset() + wanted).await {
-        Ok(liked) => liked,
-        Err(error) => {
-            tracing::debug!(%error, "products are listed without the order of likes");
-            return Ok(None);
-        }
-    };
-    let mut ids: Vec<i64> = liked.iter().skip(page.offset()).copied().collect();
-    if ids.len() < wanted {
-        let skipped = page.offset().saturating_sub(liked.len());
-        let mut session = Session::open(&app.shop.pool).await?;
-        let others = list_latest_ids(&mut session, &liked, wanted - ids.len(), skipped).await?;
-        session.release();
-        ids.extend(others);
-    }
-    Ok(Some(ids))
-}
-
-async fn read_most_liked(app: &App, count: usize) -> Result<Vec<i64>, ApiError> {
-    let mut session = Session::open(&app.metrics_pool).await?;
-    let liked = list_most_liked(&mut session, count).await?;
-    session.release();
-    Ok(liked)
 }

@@ -4,6 +4,7 @@ use sqlx::PgConnection;
 
 use super::StoreError;
 use crate::domain::NewProduct;
+use crate::domain::product::ProductFacts;
 
 /// The constraint that a taken code breaks.
 pub(crate) const CODE_TAKEN: &str = "product_code";
@@ -17,17 +18,18 @@ pub(crate) async fn insert_products(
     products: &[NewProduct],
 ) -> Result<Vec<i64>, StoreError> {
     let codes: Vec<&str> = products.iter().map(|product| product.code.as_str()).collect();
-    let names: Vec<&str> = products.iter().map(|product| product.name.as_str()).collect();
-    let prices: Vec<i64> = products.iter().map(|product| product.price).collect();
+    let names: Vec<&str> = products.iter().map(|product| product.facts.name.as_str()).collect();
+    let brands: Vec<Option<&str>> = products.iter().map(|product| product.facts.brand.as_deref()).collect();
+    let prices: Vec<i64> = products.iter().map(|product| product.facts.price).collect();
     let stocks: Vec<i64> = products.iter().map(|product| product.stock).collect();
     Ok(sqlx::query_scalar(
         "with wanted as (
-             select code, name, price, stock, place
-               from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])
-                    with ordinality as w(code, name, price, stock, place)),
+             select code, name, brand, price, stock, place
+               from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[])
+                    with ordinality as w(code, name, brand, price, stock, place)),
          created as (
-             insert into shop.product (code, name, price)
-             select code, name, price from wanted order by place
+             insert into shop.product (code, name, brand, price)
+             select code, name, brand, price from wanted order by place
              returning id, code),
          stocked as (
              insert into shop.stock (product_id, quantity)
@@ -38,6 +40,7 @@ pub(crate) async fn insert_products(
     )
     .bind(codes)
     .bind(names)
+    .bind(brands)
     .bind(prices)
     .bind(stocks)
     .fetch_all(connection)
@@ -57,4 +60,37 @@ pub(crate) async fn list_taken_codes(
         .bind(codes)
         .fetch_all(connection)
         .await?)
+}
+
+/// What buyers read of a product.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn find_facts(
+    connection: &mut PgConnection,
+    product_id: i64,
+) -> Result<Option<ProductFacts>, StoreError> {
+    Ok(sqlx::query_as("select name, brand, price from shop.product where id = $1")
+        .bind(product_id)
+        .fetch_optional(connection)
+        .await?)
+}
+
+/// Replaces what buyers read of a product; whether there is such a product.
+///
+/// # Errors
+/// When the database refuses.
+pub(crate) async fn update_facts(
+    connection: &mut PgConnection,
+    product_id: i64,
+    facts: &ProductFacts,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query("update shop.product set name = $2, brand = $3, price = $4 where id = $1")
+        .bind(product_id)
+        .bind(&facts.name)
+        .bind(&facts.brand)
+        .bind(facts.price)
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected() == 1)
 }

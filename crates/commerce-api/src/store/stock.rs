@@ -13,6 +13,7 @@ use super::StoreError;
 pub(crate) struct Locked {
     pub(crate) product_id: i64,
     pub(crate) quantity: i64,
+    pub(crate) version: i64,
 }
 
 /// Units to add to a product's stock, or to take from it.
@@ -42,7 +43,7 @@ pub(crate) async fn lock_stock(
     product_ids: &[i64],
 ) -> Result<Vec<Locked>, StoreError> {
     Ok(sqlx::query_as(
-        "select product_id, quantity from shop.stock
+        "select product_id, quantity, version from shop.stock
           where product_id = any($1) order by product_id for update",
     )
     .bind(product_ids)

@@ -18,6 +18,8 @@ fn closed_routes() -> Vec<(Method, &'static str, serde_json::Value, bool)> {
         (Method::POST, "/api/v1/orders/1/cancel", json!({}), false),
         (Method::POST, "/api-admin/v1/products", product.clone(), true),
         (Method::POST, "/api-admin/v1/products/bulk", json!({ "products": [product] }), true),
+        (Method::PATCH, "/api-admin/v1/products/1", json!({ "price": 1 }), true),
+        (Method::POST, "/api-admin/v1/products/1/stock/adjust", json!({ "delta": 1 }), true),
         (Method::PUT, "/api-admin/v1/products/1/stock", json!({ "quantity": 1 }), true),
     ]
 }

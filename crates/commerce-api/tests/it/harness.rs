@@ -43,6 +43,12 @@ impl Answer {
         &self.body["data"]
     }
 
+    /// The products of a list in its order.
+    pub(crate) fn ids(&self) -> Vec<i64> {
+        let items = self.data()["items"].as_array();
+        items.into_iter().flatten().filter_map(|item| item["productId"].as_i64()).collect()
+    }
+
     pub(crate) fn code(&self) -> &str {
         self.body["meta"]["errorCode"].as_str().unwrap_or_default()
     }
@@ -55,6 +61,8 @@ pub(crate) struct Choices {
     pub(crate) cache: Arc<dyn ProductCache>,
     pub(crate) limits: AppendLimits,
     pub(crate) connections_max: usize,
+    /// Counts live in a database of their own.
+    pub(crate) metrics_apart: bool,
 }
 
 pub(crate) fn api_settings() -> ApiSettings {
@@ -67,6 +75,16 @@ pub(crate) fn api_settings() -> ApiSettings {
         bulk_body_bytes_max: 1024 * 1024,
         bulk_products_max: 1_000,
         order_lines_max: 100,
+        order_quantity_max: 1_000_000,
+        idempotency_key_bytes_max: 255,
+        product_code_bytes_max: 100,
+        product_name_bytes_max: 500,
+        brand_bytes_max: 100,
+        price_max: 1_000_000_000,
+        stock_max: 1_000_000_000_000,
+        search_bytes_max: 100,
+        searched_products_max: 200_000,
+        filtered_products_max: 10_000,
         page_size_default: 20,
         page_size_max: 100,
         page_depth_max: 10_000,
@@ -79,6 +97,7 @@ pub(crate) fn api_settings() -> ApiSettings {
         // No memory: tests see what they wrote.
         counts_age_max: Duration::ZERO,
         counts_cached_max: 1_000,
+        count_order_age_max: Duration::ZERO,
         read_queue_max: 1_000,
         read_batch_max: 200,
     }
@@ -102,6 +121,7 @@ impl Choices {
             cache: Arc::new(local_cache()?),
             limits: AppendLimits::default(),
             connections_max: 8,
+            metrics_apart: false,
         })
     }
 }
@@ -109,6 +129,7 @@ impl Choices {
 /// A running api with its database and a client.
 pub(crate) struct TestShop {
     pub(crate) database: TestDatabase,
+    apart: Option<TestDatabase>,
     pub(crate) pool: Pool,
     pub(crate) log: EventLog,
     base: String,
@@ -129,24 +150,21 @@ impl TestShop {
 
     pub(crate) async fn start_with(choices: Choices) -> anyhow::Result<Self> {
         let database = TestDatabase::create(&[outbox::migrations(), commerce_api::migrations()]).await?;
-        let mut connection = database.connect().await?;
-        sqlx::raw_sql("create schema metrics").execute(&mut connection).await?;
-        sqlx::raw_sql(include_str!("../../../commerce-streamer/migrations/0001_metrics.sql"))
-            .execute(&mut connection)
-            .await?;
-        let pool = pool(
-            &DatabaseSettings {
-                url: database.url().to_owned(),
-                connections_max: choices.connections_max,
-                acquire_timeout: Duration::from_secs(30),
-                statement_timeout: Duration::from_secs(60),
-            },
-            "test-api",
-        )?;
+        let apart = if choices.metrics_apart { Some(TestDatabase::create(&[]).await?) } else { None };
+        let metrics_database = apart.as_ref().unwrap_or(&database);
+        create_metrics(metrics_database).await?;
+        let connections_max = choices.connections_max;
+        let (pool, metrics_pool) = match &apart {
+            Some(apart) => (open_pool(&database, connections_max)?, open_pool(apart, connections_max)?),
+            None => {
+                let pool = open_pool(&database, connections_max)?;
+                (pool.clone(), pool)
+            }
+        };
         let log = EventLog::new("t-".to_owned(), choices.limits, None);
         let parts = ApiParts {
             pool: pool.clone(),
-            metrics_pool: pool.clone(),
+            metrics_pool,
             cache: choices.cache,
             log: log.clone(),
             clock: Arc::new(SystemClock),
@@ -157,11 +175,37 @@ impl TestShop {
         let shutdown = lifecycle.shutdown();
         Api::new(choices.api, choices.auth, parts)?.start(listener, &mut lifecycle);
         tokio::spawn(lifecycle.run(Duration::from_secs(30)));
-        Ok(Self { database, pool, log, base, client: reqwest::Client::new(), shutdown })
+        Ok(Self { database, apart, pool, log, base, client: reqwest::Client::new(), shutdown })
     }
 
     pub(crate) async fn connect(&self) -> anyhow::Result<PgConnection> {
         self.database.connect().await
+    }
+
+    /// The database of the counts.
+    pub(crate) async fn connect_metrics(&self) -> anyhow::Result<PgConnection> {
+        self.apart.as_ref().unwrap_or(&self.database).connect().await
+    }
+
+    /// Says what is counted of a product.
+    pub(crate) async fn count(
+        &self,
+        product_id: i64,
+        likes: i64,
+        sales: i64,
+        views: i64,
+    ) -> anyhow::Result<()> {
+        sqlx::query(
+            "insert into metrics.product_metrics (product_id, like_count, sales_count, view_count)
+             values ($1, $2, $3, $4)",
+        )
+        .bind(product_id)
+        .bind(likes)
+        .bind(sales)
+        .bind(views)
+        .execute(&mut self.connect_metrics().await?)
+        .await?;
+        Ok(())
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
@@ -178,6 +222,20 @@ impl TestShop {
 
     pub(crate) async fn show(&self, product_id: i64) -> anyhow::Result<Answer> {
         send(self.request(Method::GET, &format!("/api/v1/products/{product_id}"))).await
+    }
+
+    /// The list of this query.
+    pub(crate) async fn list(&self, query: &str) -> anyhow::Result<Answer> {
+        send(self.request(Method::GET, &format!("/api/v1/products?{query}"))).await
+    }
+
+    /// The merchant changes a product.
+    pub(crate) fn change(
+        &self,
+        product_id: i64,
+        change: &Value,
+    ) -> impl Future<Output = anyhow::Result<Answer>> + use<> {
+        send(self.as_admin(Method::PATCH, &format!("/api-admin/v1/products/{product_id}")).json(change))
     }
 
     pub(crate) async fn like(&self, user_id: i64, product_id: i64) -> anyhow::Result<Answer> {
@@ -263,6 +321,25 @@ impl TestShop {
     pub(crate) async fn number(&self, sql: &'static str) -> anyhow::Result<i64> {
         Ok(sqlx::query_scalar(sql).fetch_one(&mut self.connect().await?).await?)
     }
+}
+
+async fn create_metrics(database: &TestDatabase) -> anyhow::Result<()> {
+    let mut connection = database.connect().await?;
+    sqlx::raw_sql("create schema metrics").execute(&mut connection).await?;
+    sqlx::raw_sql(include_str!("../../../commerce-streamer/migrations/0001_metrics.sql"))
+        .execute(&mut connection)
+        .await?;
+    Ok(())
+}
+
+fn open_pool(database: &TestDatabase, connections_max: usize) -> anyhow::Result<Pool> {
+    let settings = DatabaseSettings {
+        url: database.url().to_owned(),
+        connections_max,
+        acquire_timeout: Duration::from_secs(30),
+        statement_timeout: Duration::from_secs(60),
+    };
+    Ok(pool(&settings, "test-api")?)
 }
 
 pub(crate) fn order_body(items: &[(i64, i64)]) -> Value {

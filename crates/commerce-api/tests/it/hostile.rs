@@ -31,13 +31,13 @@ async fn hostile_bodies_are_refused_with_a_code() -> anyhow::Result<()> {
         ("null", b"null".to_vec(), 400, "INVALID_BODY"),
         ("an array", b"[]".to_vec(), 400, "INVALID_BODY"),
         ("unknown field", br#"{"items":[],"admin":true}"#.to_vec(), 400, "INVALID_BODY"),
-        ("no items", br#"{"items":[]}"#.to_vec(), 400, "NO_LINES"),
-        ("too many items", many.into_bytes(), 400, "TOO_MANY_LINES"),
-        ("quantity 0", item("0").into_bytes(), 400, "INVALID_QUANTITY"),
-        ("quantity -1", item("-1").into_bytes(), 400, "INVALID_QUANTITY"),
-        ("quantity beyond the limit", item("1000001").into_bytes(), 400, "INVALID_QUANTITY"),
-        ("quantity i64::MAX", item("9223372036854775807").into_bytes(), 400, "INVALID_QUANTITY"),
-        ("quantity i64::MIN", item("-9223372036854775808").into_bytes(), 400, "INVALID_QUANTITY"),
+        ("no items", br#"{"items":[]}"#.to_vec(), 422, "NO_LINES"),
+        ("too many items", many.into_bytes(), 422, "TOO_MANY_LINES"),
+        ("quantity 0", item("0").into_bytes(), 422, "INVALID_QUANTITY"),
+        ("quantity -1", item("-1").into_bytes(), 422, "INVALID_QUANTITY"),
+        ("quantity beyond the limit", item("1000001").into_bytes(), 422, "INVALID_QUANTITY"),
+        ("quantity i64::MAX", item("9223372036854775807").into_bytes(), 422, "INVALID_QUANTITY"),
+        ("quantity i64::MIN", item("-9223372036854775808").into_bytes(), 422, "INVALID_QUANTITY"),
         ("quantity beyond i64", item("9223372036854775808").into_bytes(), 400, "INVALID_BODY"),
         ("quantity 1.5", item("1.5").into_bytes(), 400, "INVALID_BODY"),
         ("quantity 1e400", item("1e400").into_bytes(), 400, "INVALID_BODY"),
@@ -64,22 +64,28 @@ async fn hostile_bodies_are_refused_with_a_code() -> anyhow::Result<()> {
 async fn hostile_products_are_refused_with_a_code() -> anyhow::Result<()> {
     let shop = TestShop::start().await?;
     let product = |code: &str, name: &str, price: i64, stock: i64| json!({ "code": code, "name": name, "price": price, "stock": stock });
-    for (body, code) in [
-        (product("a\0", "n", 1, 1), "INVALID_CODE"),
-        (product("", "n", 1, 1), "INVALID_CODE"),
-        (product(&"c".repeat(101), "n", 1, 1), "INVALID_CODE"),
-        (product("a", "n\0", 1, 1), "INVALID_NAME"),
-        (product("a", "\u{1b}[2J", 1, 1), "INVALID_NAME"),
-        (product("a", &"n".repeat(501), 1, 1), "INVALID_NAME"),
-        (product("a", "n", -1, 1), "INVALID_PRICE"),
-        (product("a", "n", i64::MAX, 1), "INVALID_PRICE"),
-        (product("a", "n", 1, -1), "INVALID_STOCK"),
-        (product("a", "n", 1, i64::MAX), "INVALID_STOCK"),
-        (json!({ "code": "a" }), "INVALID_BODY"),
-        (json!({ "code": "\u{fffd}", "name": 5, "price": 1, "stock": 1 }), "INVALID_BODY"),
+    for (body, status, code) in [
+        (product("a\0", "n", 1, 1), 422, "INVALID_CODE"),
+        (product("", "n", 1, 1), 422, "INVALID_CODE"),
+        (product(&"c".repeat(101), "n", 1, 1), 422, "INVALID_CODE"),
+        (product("a", "n\0", 1, 1), 422, "INVALID_NAME"),
+        (product("a", "\u{1b}[2J", 1, 1), 422, "INVALID_NAME"),
+        (product("a", &"n".repeat(501), 1, 1), 422, "INVALID_NAME"),
+        (product("a", "n", -1, 1), 422, "INVALID_PRICE"),
+        (product("a", "n", i64::MAX, 1), 422, "INVALID_PRICE"),
+        (product("a", "n", 1, -1), 422, "INVALID_STOCK"),
+        (product("a", "n", 1, i64::MAX), 422, "INVALID_STOCK"),
+        (json!({ "code": "a", "name": "n", "brand": "", "price": 1, "stock": 1 }), 422, "INVALID_BRAND"),
+        (
+            json!({ "code": "a", "name": "n", "brand": "b".repeat(101), "price": 1, "stock": 1 }),
+            422,
+            "INVALID_BRAND",
+        ),
+        (json!({ "code": "a" }), 400, "INVALID_BODY"),
+        (json!({ "code": "\u{fffd}", "name": 5, "price": 1, "stock": 1 }), 400, "INVALID_BODY"),
     ] {
         let answer = send(shop.as_admin(Method::POST, "/api-admin/v1/products").json(&body)).await?;
-        assert_refused(&body.to_string(), &answer, 400, code);
+        assert_refused(&body.to_string(), &answer, status, code);
     }
     let lone_surrogate = shop.as_admin(Method::POST, "/api-admin/v1/products");
     let lone_surrogate = lone_surrogate
@@ -89,14 +95,52 @@ async fn hostile_products_are_refused_with_a_code() -> anyhow::Result<()> {
     let bulk = |products: serde_json::Value| {
         shop.as_admin(Method::POST, "/api-admin/v1/products/bulk").json(&json!({ "products": products }))
     };
-    assert_refused("none", &send(bulk(json!([]))).await?, 400, "NO_PRODUCTS");
+    assert_refused("none", &send(bulk(json!([]))).await?, 422, "NO_PRODUCTS");
     let many = vec![product("a", "n", 1, 1); 1_001];
-    assert_refused("too many", &send(bulk(json!(many))).await?, 400, "TOO_MANY_PRODUCTS");
+    assert_refused("too many", &send(bulk(json!(many))).await?, 422, "TOO_MANY_PRODUCTS");
     let twice = vec![product("a", "n", 1, 1); 2];
-    assert_refused("twice", &send(bulk(json!(twice))).await?, 400, "DUPLICATE_CODE");
+    assert_refused("twice", &send(bulk(json!(twice))).await?, 422, "DUPLICATE_CODE");
     let large = vec![product("a", &"n".repeat(2_000), 1, 1); 600];
     assert_refused("more than 1 MiB", &send(bulk(json!(large))).await?, 413, "BODY_TOO_LARGE");
     assert_eq!(shop.number("select count(*) from shop.product").await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn hostile_changes_are_refused_with_a_code() -> anyhow::Result<()> {
+    let shop = TestShop::start().await?;
+    let product = shop.products(&[5]).await?[0];
+    let path = format!("/api-admin/v1/products/{product}");
+    for (body, status, code) in [
+        (json!({}), 422, "NOTHING_TO_CHANGE"),
+        (json!({ "name": "" }), 422, "INVALID_NAME"),
+        (json!({ "name": "n".repeat(501) }), 422, "INVALID_NAME"),
+        (json!({ "brand": "b".repeat(101) }), 422, "INVALID_BRAND"),
+        (json!({ "price": -1 }), 422, "INVALID_PRICE"),
+        (json!({ "price": 1_000_000_001 }), 422, "INVALID_PRICE"),
+        (json!({ "stock": 1 }), 400, "INVALID_BODY"),
+        (json!({ "code": "other" }), 400, "INVALID_BODY"),
+    ] {
+        let answer = send(shop.as_admin(Method::PATCH, &path).json(&body)).await?;
+        assert_refused(&body.to_string(), &answer, status, code);
+    }
+    let unknown = shop.as_admin(Method::PATCH, "/api-admin/v1/products/404").json(&json!({ "price": 1 }));
+    assert_refused("unknown", &send(unknown).await?, 404, "PRODUCT_NOT_FOUND");
+    for (body, status, code) in [
+        (json!({ "delta": 0 }), 422, "NOTHING_TO_CHANGE"),
+        (json!({ "delta": i64::MIN }), 409, "SOLD_OUT"),
+        (json!({ "delta": -6 }), 409, "SOLD_OUT"),
+        (json!({ "delta": i64::MAX }), 422, "INVALID_STOCK"),
+        (json!({ "delta": 1, "version": 2 }), 409, "VERSION_CHANGED"),
+        (json!({}), 400, "INVALID_BODY"),
+    ] {
+        let request = shop.as_admin(Method::POST, &format!("{path}/stock/adjust")).json(&body);
+        assert_refused(&body.to_string(), &send(request).await?, status, code);
+    }
+    let unknown = shop.as_admin(Method::POST, "/api-admin/v1/products/404/stock/adjust");
+    let unknown = send(unknown.json(&json!({ "delta": 1 }))).await?;
+    assert_refused("unknown", &unknown, 404, "PRODUCT_NOT_FOUND");
+    assert_eq!(shop.stock(product).await?, (5, 1));
     Ok(())
 }
 
@@ -117,19 +161,30 @@ async fn hostile_paths_queries_and_keys_are_refused_with_a_code() -> anyhow::Res
         ("/api/v1/products?page=-1", 400, "INVALID_QUERY"),
         ("/api/v1/products?page=x", 400, "INVALID_QUERY"),
         ("/api/v1/products?page=99999999999999999999999", 400, "INVALID_QUERY"),
-        ("/api/v1/products?page=18446744073709551615&size=100", 400, "INVALID_PAGE"),
-        ("/api/v1/products?page=1000&size=100", 400, "INVALID_PAGE"),
-        ("/api/v1/products?size=0", 400, "INVALID_PAGE"),
-        ("/api/v1/products?size=101", 400, "INVALID_PAGE"),
+        ("/api/v1/products?page=18446744073709551615&size=100", 422, "INVALID_PAGE"),
+        ("/api/v1/products?page=1000&size=100", 422, "INVALID_PAGE"),
+        ("/api/v1/products?size=0", 422, "INVALID_PAGE"),
+        ("/api/v1/products?size=101", 422, "INVALID_PAGE"),
         ("/api/v1/products?sort=price;drop%20table", 400, "INVALID_QUERY"),
         ("/api/v1/products?sort=%ff", 400, "INVALID_QUERY"),
         ("/api/v1/products?size=1&size=2", 400, "INVALID_QUERY"),
+        ("/api/v1/products?sort=likes", 400, "INVALID_QUERY"),
+        ("/api/v1/products?q=", 422, "INVALID_SEARCH"),
+        ("/api/v1/products?q=%20", 422, "INVALID_SEARCH"),
+        ("/api/v1/products?q=a%00", 422, "INVALID_SEARCH"),
+        ("/api/v1/products?q=a&q=b", 400, "INVALID_QUERY"),
+        ("/api/v1/products?brand=", 422, "INVALID_BRAND"),
+        ("/api/v1/products?brand=%0a", 422, "INVALID_BRAND"),
         ("/api/v1/orders/0", 400, "INVALID_ID"),
         ("/api/v1/orders/1", 404, "ORDER_NOT_FOUND"),
         ("/api/v1/nothing", 404, "NOT_FOUND"),
         ("/", 404, "NOT_FOUND"),
     ] {
         assert_refused(path, &send(shop.as_user(Method::GET, path, 7)).await?, status, code);
+    }
+    for (query, code) in [("q", "INVALID_SEARCH"), ("brand", "INVALID_BRAND")] {
+        let path = format!("/api/v1/products?{query}={}", "x".repeat(101));
+        assert_refused(&path, &send(shop.request(Method::GET, &path)).await?, 422, code);
     }
     let wrong_method = send(shop.request(Method::PATCH, "/api/v1/products")).await?;
     assert_refused("PATCH", &wrong_method, 405, "METHOD_NOT_ALLOWED");

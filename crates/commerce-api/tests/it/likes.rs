@@ -39,6 +39,24 @@ async fn concurrent_likes_of_one_buyer_are_one_like() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn likes_and_their_taking_back_at_once_end_as_the_events_tell() -> anyhow::Result<()> {
+    let shop = TestShop::start().await?;
+    let product = shop.products(&[5]).await?[0];
+    for _ in 0..10 {
+        let (liked, unliked) =
+            futures_util::future::join(shop.like(7, product), shop.unlike(7, product)).await;
+        assert_eq!((liked?.status, unliked?.status), (StatusCode::OK, StatusCode::OK));
+    }
+    let events = shop.event_types().await?;
+    for (place, event_type) in events.iter().enumerate() {
+        assert_eq!(event_type, ["ProductLiked", "ProductUnliked"][place % 2], "{events:?}");
+    }
+    let likes = shop.number("select count(*) from shop.product_like").await?;
+    assert_eq!(usize::try_from(likes)?, events.len() % 2);
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_unknown_product_cannot_be_liked() -> anyhow::Result<()> {
     let shop = TestShop::start().await?;
     for answer in [shop.like(7, 404).await?, shop.unlike(7, 404).await?] {

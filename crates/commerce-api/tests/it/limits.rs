@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
+use serde_json::json;
 use sqlx::Executor;
 use testkit::eventually;
 
@@ -28,6 +29,57 @@ async fn one_request_more_than_the_limit_is_refused_for_now() -> anyhow::Result<
     let (blocked, refused) = tokio::try_join!(blocked, refused)?;
     assert_eq!(blocked.status, StatusCode::CREATED);
     assert_eq!((refused.code(), refused.retry_after.as_deref()), ("OVERLOADED", Some("1")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_limit_of_a_request_is_the_one_that_is_set() -> anyhow::Result<()> {
+    let mut api = api_settings();
+    api.order_lines_max = 2;
+    api.order_quantity_max = 3;
+    api.idempotency_key_bytes_max = 4;
+    (api.product_code_bytes_max, api.product_name_bytes_max, api.brand_bytes_max) = (5, 6, 7);
+    (api.price_max, api.stock_max) = (8, 9);
+    api.search_bytes_max = 10;
+    (api.page_size_default, api.page_size_max, api.page_depth_max) = (2, 3, 6);
+    (api.body_bytes_max, api.bulk_body_bytes_max, api.bulk_products_max) = (200, 300, 2);
+    let shop = TestShop::start_with(Choices { api, ..Choices::ordinary()? }).await?;
+    let create = |code: &str, name: &str, brand: &str, price: i64, stock: i64| {
+        let body = json!({ "code": code, "name": name, "brand": brand, "price": price, "stock": stock });
+        send(shop.as_admin(Method::POST, "/api-admin/v1/products").json(&body))
+    };
+    let product = create("12345", "123456", "1234567", 8, 9).await?;
+    let product = product.data()["productId"].as_i64().unwrap_or_default();
+    let order = |items: &[(i64, i64)], key| send(shop.order_request(7, items).header("idempotency-key", key));
+    assert_eq!(order(&[(product, 1), (product, 2)], "1234").await?.status, StatusCode::CREATED);
+    assert_eq!(shop.list("q=1234567890&brand=1234567&page=1&size=3").await?.status, StatusCode::OK);
+
+    let bulk = |products: usize, name: &str| {
+        let products = vec![json!({ "code": "c", "name": name, "price": 1, "stock": 1 }); products];
+        let request = shop.as_admin(Method::POST, "/api-admin/v1/products/bulk");
+        send(request.json(&json!({ "products": products })))
+    };
+    for (answer, code) in [
+        (create("123456", "n", "b", 1, 1).await?, "INVALID_CODE"),
+        (create("c", "1234567", "b", 1, 1).await?, "INVALID_NAME"),
+        (create("c", "n", "12345678", 1, 1).await?, "INVALID_BRAND"),
+        (create("c", "n", "b", 9, 1).await?, "INVALID_PRICE"),
+        (create("c", "n", "b", 1, 10).await?, "INVALID_STOCK"),
+        (create("c", &"n".repeat(200), "b", 1, 1).await?, "BODY_TOO_LARGE"),
+        (bulk(3, "n").await?, "TOO_MANY_PRODUCTS"),
+        (bulk(2, &"n".repeat(150)).await?, "BODY_TOO_LARGE"),
+        (order(&[(product, 1); 3], "k").await?, "TOO_MANY_LINES"),
+        (order(&[(product, 4)], "k").await?, "INVALID_QUANTITY"),
+        (order(&[(product, 2), (product, 2)], "k").await?, "INVALID_QUANTITY"),
+        (order(&[(product, 1)], "12345").await?, "INVALID_IDEMPOTENCY_KEY"),
+        (shop.list("q=12345678901").await?, "INVALID_SEARCH"),
+        (shop.list("brand=12345678").await?, "INVALID_BRAND"),
+        (shop.list("size=4").await?, "INVALID_PAGE"),
+        (shop.list("page=3").await?, "INVALID_PAGE"),
+        (shop.list("page=2&size=3").await?, "INVALID_PAGE"),
+    ] {
+        assert_eq!(answer.code(), code, "{answer:?}");
+    }
     Ok(())
 }
 

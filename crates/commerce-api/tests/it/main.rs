@@ -9,6 +9,8 @@ mod hostile;
 mod import;
 mod likes;
 mod limits;
+mod lists;
+mod merchant;
 mod orders;
 mod outages;
 mod products;

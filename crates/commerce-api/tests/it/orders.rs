@@ -209,6 +209,56 @@ async fn concurrent_requests_with_one_key_are_one_order() -> anyhow::Result<()> 
 }
 
 #[tokio::test]
+async fn concurrent_requests_with_one_key_and_two_bodies_are_one_order() -> anyhow::Result<()> {
+    let shop = TestShop::start().await?;
+    let products = shop.products(&[100, 100]).await?;
+    let requests = (0..16).map(|turn| {
+        let items = [(products[turn % 2], 1)];
+        let shop = &shop;
+        async move { order_with_key(shop, 7, &items, "k").await }
+    });
+    let answers = try_join_all(requests).await?;
+    let (placed, refused): (Vec<_>, Vec<_>) =
+        answers.iter().partition(|answer| answer.status == StatusCode::CREATED);
+    assert_eq!((placed.len(), refused.len()), (8, 8), "{answers:?}");
+    assert!(placed.iter().all(|answer| answer.body == placed[0].body), "{placed:?}");
+    assert!(refused.iter().all(|answer| answer.status == StatusCode::CONFLICT), "{refused:?}");
+    assert!(refused.iter().all(|answer| answer.code() == "IDEMPOTENCY_KEY_REUSED"), "{refused:?}");
+    assert_eq!(shop.event_types().await?, ["OrderCompleted"]);
+    assert_eq!(shop.number("select sum(quantity)::bigint from shop.stock").await?, 199);
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_two_buyers_one_gets_the_last_item() -> anyhow::Result<()> {
+    let shop = TestShop::start().await?;
+    for product in shop.products(&[1; 10]).await? {
+        let answers = try_join_all([7, 8].map(|user| shop.order(user, &[(product, 1)]))).await?;
+        let mut statuses = answers.iter().map(|answer| answer.status.as_u16()).collect::<Vec<_>>();
+        statuses.sort_unstable();
+        assert_eq!(statuses, [201, 409]);
+        let refused = answers.iter().find(|answer| answer.code() == "SOLD_OUT");
+        assert_eq!(refused.map(Answer::data), Some(&json!({ "productIds": [product] })));
+        assert_eq!(shop.stock(product).await?, (0, 2));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stock_that_is_set_while_orders_are_placed_is_what_they_go_on_from() -> anyhow::Result<()> {
+    let shop = TestShop::start().await?;
+    let product = shop.products(&[1_000]).await?[0];
+    let orders = try_join_all((1..=20).map(|user| shop.order(user, &[(product, 1)])));
+    let (orders, set) = futures_util::future::join(orders, shop.set_stock(product, 500)).await;
+    let version = set?.data()["version"].as_i64().unwrap_or_default();
+    assert!(orders?.iter().all(|order| order.status == StatusCode::CREATED));
+    // Versions from 2 to the one before were orders that came first.
+    let after = 20 - (version - 2);
+    assert_eq!(shop.stock(product).await?, (500 - after, 22));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_key_whose_order_was_refused_can_be_used_again() -> anyhow::Result<()> {
     let shop = TestShop::start().await?;
     let product = shop.products(&[0]).await?[0];

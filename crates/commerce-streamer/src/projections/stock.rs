@@ -270,6 +270,7 @@ mod tests {
             product_id: 1,
             code: "a".to_owned(),
             name: "a".to_owned(),
+            brand: None,
             price: 1,
             sold_out: false,
             stock_version: 4,

@@ -9,6 +9,7 @@ pub(crate) fn card(product_id: i64, stock_version: i64, sold_out: bool) -> Card 
         code: format!("code-{product_id}"),
         // Quotes and the scripts' own words: neither may confuse the version.
         name: format!("{{\"stockVersion\":1}} 컵 {product_id}"),
+        brand: (product_id % 2 == 0).then(|| "브랜드".to_owned()),
         price: 1_250,
         sold_out,
         stock_version,

@@ -17,6 +17,7 @@ mod error_code;
 mod event_log;
 mod listing;
 mod metrics;
+mod rankings;
 mod routes;
 mod settings;
 mod store;
@@ -35,7 +36,7 @@ use tokio::sync::Semaphore;
 pub use commands::import;
 pub use domain::{Line, OrderKind};
 pub use event_log::{EventLog, EventLogError};
-pub use settings::{ApiSettings, AuthMode, AuthSettings, MetricsSettings, SettingsError};
+pub use settings::{ApiSettings, AuthMode, AuthSettings, MetricsSettings, RankingSettings, SettingsError};
 pub use store::{ProductRecount, StoreError, recount};
 
 use batch_reader::{BatchReaderTask, batch_reader};
@@ -43,6 +44,7 @@ use catalog::{CardSource, Catalog};
 use commands::Shop;
 use count_orders::{CountOrderSource, CountOrders};
 use counts::{CountReader, CountSource, count_source};
+use rankings::{RankingSource, Rankings, rankings};
 use views::{ViewQueue, ViewWriter, view_writer};
 
 /// The schema `shop`; its migrations are recorded inside it.
@@ -75,6 +77,7 @@ pub struct Api {
     cards: BatchReaderTask<CardSource>,
     counts: BatchReaderTask<CountSource>,
     count_orders: BatchReaderTask<CountOrderSource>,
+    rankings: BatchReaderTask<RankingSource>,
     views: ViewWriter,
 }
 
@@ -87,6 +90,9 @@ struct App {
     catalog: Catalog,
     counts: CountReader,
     count_orders: CountOrders,
+    rankings: Rankings,
+    /// Places of a ranking.
+    ranked_max: usize,
     views: ViewQueue,
     concurrency: Semaphore,
 }
@@ -104,10 +110,16 @@ impl Api {
     ///
     /// # Errors
     /// [`SettingsError`] names a setting that cannot be used.
-    pub fn new(settings: ApiSettings, auth: AuthSettings, parts: ApiParts) -> Result<Self, SettingsError> {
+    pub fn new(
+        settings: ApiSettings,
+        auth: AuthSettings,
+        ranking: RankingSettings,
+        parts: ApiParts,
+    ) -> Result<Self, SettingsError> {
         settings.validate()?;
+        ranking.validate(settings.page_size_max)?;
         let ApiParts { pool, metrics_pool, cache, log, clock } = parts;
-        let shop = Arc::new(Shop { pool: pool.clone(), clock, log });
+        let shop = Arc::new(Shop { pool: pool.clone(), clock: Arc::clone(&clock), log });
         let (queue_max, batch_max) = (settings.read_queue_max, settings.read_batch_max);
         let source = CardSource { pool, cache: Arc::clone(&cache) };
         let (cards, card_task) = batch_reader(source, queue_max, batch_max);
@@ -119,6 +131,8 @@ impl Api {
         let recent = source.recent();
         let (orders, order_task) = batch_reader(source, queue_max, batch_max);
         let count_orders = CountOrders::new(recent, orders, settings.count_order_age_max);
+        let (rankings, ranking_task) =
+            rankings(metrics_pool.clone(), clock, ranking, queue_max, settings.counts_wait);
         let (views, view_task) = view_writer(
             Arc::clone(&shop),
             settings.view_queue_max,
@@ -136,10 +150,19 @@ impl Api {
             catalog,
             counts,
             count_orders,
+            rankings,
+            ranked_max: ranking.products_max,
             views,
             concurrency,
         });
-        Ok(Self { app, cards: card_task, counts: count_task, count_orders: order_task, views: view_task })
+        Ok(Self {
+            app,
+            cards: card_task,
+            counts: count_task,
+            count_orders: order_task,
+            rankings: ranking_task,
+            views: view_task,
+        })
     }
 
     /// Starts the server on `listener` and the tasks behind it. On shutdown the server answers what it has accepted;
@@ -150,6 +173,7 @@ impl Api {
         lifecycle.spawn(TaskKind::CardReader, self.cards.run());
         lifecycle.spawn(TaskKind::CountReader, self.counts.run());
         lifecycle.spawn(TaskKind::CountOrderReader, self.count_orders.run());
+        lifecycle.spawn(TaskKind::RankingReader, self.rankings.run());
         let service = routes::router(self.app).into_make_service_with_connect_info::<SocketAddr>();
         // Answers are small and complete: waiting to coalesce them only delays them.
         let listener = listener.tap_io(|stream| {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 
+use crate::domain::ranking::Period;
 use crate::views::Recorded;
 
 /// Answered requests by `method`, `route` (a pattern, never a path) and `status`.
@@ -14,6 +15,8 @@ const REQUEST_SECONDS: &str = "commerce_http_request_duration_seconds";
 const IN_FLIGHT: &str = "commerce_http_requests_in_flight";
 /// Views of product pages by what the page said (`recorded`: `true`, `false`, `unknown`).
 const VIEWS: &str = "commerce_http_views_total";
+/// How long rankings took to be read, by `period`.
+const RANKING_SECONDS: &str = "commerce_ranking_read_seconds";
 /// Views in one transaction.
 const VIEW_BATCH: &str = "commerce_http_view_batch_views";
 
@@ -38,6 +41,10 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         gauge!(IN_FLIGHT).decrement(1.0);
     }
+}
+
+pub(crate) fn ranking_read(period: Period, took: Duration) {
+    histogram!(RANKING_SECONDS, "period" => period.as_str()).record(took.as_secs_f64());
 }
 
 pub(crate) fn view(recorded: Recorded) {

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
-use commerce_api::{ApiSettings, AuthSettings, MetricsSettings};
+use commerce_api::{ApiSettings, AuthSettings, MetricsSettings, RankingSettings};
 use commerce_streamer::{BreakerSettings, SweeperSettings};
 use inbox::dead_letter::{PublisherSettings, RedriveSettings};
 use inbox::{BlockedLimits, ConsumerSettings, FloodLimits, UnknownTypes};
@@ -36,6 +36,7 @@ pub(crate) struct Config {
     pub(crate) cache: CacheSettings,
     pub(crate) auth: AuthSettings,
     pub(crate) api: ApiSettings,
+    pub(crate) rankings: RankingSettings,
     pub(crate) outbox: OutboxSettings,
     pub(crate) relay: RelaySection,
     pub(crate) streamer: StreamerSection,

@@ -29,6 +29,8 @@ pub enum TaskKind {
     CountReader,
     /// Reads of the products with the highest counts: answers until the server has ended.
     CountOrderReader,
+    /// Reads of rankings: answers until the server has ended.
+    RankingReader,
     /// Outbox ticks: drops at once.
     Ticker,
     /// Outbox retention: drops at once; the server takes back a truncation that is half done.
@@ -54,6 +56,7 @@ impl fmt::Display for TaskKind {
             Self::CardReader => "card-reader",
             Self::CountReader => "count-reader",
             Self::CountOrderReader => "count-order-reader",
+            Self::RankingReader => "ranking-reader",
             Self::Ticker => "ticker",
             Self::Retention => "retention",
             Self::Relay => "relay",

@@ -5,6 +5,7 @@ pub(crate) mod money;
 pub(crate) mod order;
 pub(crate) mod page;
 pub(crate) mod product;
+pub(crate) mod ranking;
 pub(crate) mod request;
 
 pub use order::{Line, OrderKind};

@@ -18,6 +18,7 @@ use crate::commands::Context;
 use crate::domain::InvalidInput;
 use crate::domain::filter::Filter;
 use crate::domain::page::{Page, Sort};
+use crate::domain::ranking::{Period, Window, parse_date};
 use crate::domain::request::{check_idempotency_key, is_traceparent, parse_id};
 use crate::error::ApiError;
 
@@ -147,6 +148,35 @@ impl FromRequestParts<Arc<App>> for Listing {
         let page = Page::new(query.page, query.size, app.settings.page_limits())?;
         let filter = Filter::new(query.brand, query.q.as_deref(), app.settings.filter_limits())?;
         Ok(Self { page, sort: query.sort.unwrap_or(Sort::Latest), filter })
+    }
+}
+
+/// Which ranking, and which slice of it.
+pub(crate) struct RankingSlice {
+    pub(crate) window: Window,
+    pub(crate) page: Page,
+}
+
+#[derive(Deserialize)]
+struct RankingQuery {
+    date: Option<String>,
+    hour: Option<u32>,
+    period: Option<Period>,
+    page: Option<usize>,
+    size: Option<usize>,
+}
+
+impl FromRequestParts<Arc<App>> for RankingSlice {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let query: RankingQuery = query(parts, app).await?;
+        let date = query.date.as_deref().map(parse_date).transpose()?;
+        let period = query.period.unwrap_or(Period::Daily);
+        let window = Window::new(period, date, query.hour, app.shop.now())?;
+        let mut limits = app.settings.page_limits();
+        limits.depth_max = limits.depth_max.min(app.ranked_max);
+        Ok(Self { window, page: Page::new(query.page, query.size, limits)? })
     }
 }
 

@@ -7,6 +7,7 @@ mod guard;
 mod likes;
 mod orders;
 mod products;
+mod rankings;
 
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/api/v1/products", get(products::list))
         .route("/api/v1/products/{id}", get(products::show))
+        .route("/api/v1/rankings", get(rankings::list))
         .route("/api/v1/like/products", get(likes::list))
         .route("/api/v1/like/products/{id}", post(likes::like).delete(likes::unlike))
         .route("/api/v1/orders", post(orders::place).get(orders::list))

@@ -25,7 +25,7 @@ const VIEW_RECORDED: HeaderName = HeaderName::from_static("view-recorded");
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ProductResponse {
-    product_id: i64,
+    pub(super) product_id: i64,
     code: String,
     name: String,
     /// Null when no brand is named.
@@ -51,6 +51,15 @@ impl ProductResponse {
             view_count: counts.map(|counts| counts.view_count),
         }
     }
+}
+
+/// A product on its own page.
+#[derive(Serialize)]
+struct ProductDetailResponse {
+    #[serde(flatten)]
+    product: ProductResponse,
+    /// In today's daily ranking; null when the product has none, or it cannot be had now.
+    rank: Option<usize>,
 }
 
 /// A page of a list.
@@ -79,15 +88,14 @@ pub(super) async fn show(
 ) -> Result<Response, ApiError> {
     let not_found = || ApiError::NoProduct { product_ids: vec![product_id] };
     let card = app.catalog.list_products(&[product_id]).await?.pop().ok_or_else(not_found)?;
-    let view = View {
-        product_id,
-        user_id: visitor.user_id,
-        viewed_at: app.shop.now(),
-        traceparent: visitor.traceparent,
-    };
+    let now = app.shop.now();
+    let view =
+        View { product_id, user_id: visitor.user_id, viewed_at: now, traceparent: visitor.traceparent };
     let ids = [product_id];
-    let (counts, recorded) = tokio::join!(app.counts.read(&ids), app.views.record(view));
-    let mut response = success(StatusCode::OK, ProductResponse::new(card, counts.get(&product_id)));
+    let (counts, rank, recorded) =
+        tokio::join!(app.counts.read(&ids), app.rankings.find_rank(product_id, now), app.views.record(view));
+    let product = ProductResponse::new(card, counts.get(&product_id));
+    let mut response = success(StatusCode::OK, ProductDetailResponse { product, rank });
     response.headers_mut().insert(VIEW_RECORDED, HeaderValue::from_static(recorded.as_str()));
     Ok(response)
 }
@@ -107,9 +115,14 @@ pub(super) async fn product_page(
 ) -> Result<PageResponse<ProductResponse>, ApiError> {
     let has_next = ids.len() > page.size;
     ids.truncate(page.size);
-    let (cards, counts) = tokio::join!(app.catalog.list_products(&ids), app.counts.read(&ids));
-    let items = with_counts(cards?, &counts);
+    let items = list_responses(app, &ids).await?;
     Ok(PageResponse { items, page: page.number, size: page.size, has_next })
+}
+
+/// The products that exist, in the order of `ids`.
+pub(super) async fn list_responses(app: &App, ids: &[i64]) -> Result<Vec<ProductResponse>, ApiError> {
+    let (cards, counts) = tokio::join!(app.catalog.list_products(ids), app.counts.read(ids));
+    Ok(with_counts(cards?, &counts))
 }
 
 fn with_counts(cards: Vec<Card>, counts: &HashMap<i64, Counts>) -> Vec<ProductResponse> {

@@ -6,6 +6,7 @@ pub(crate) mod import;
 pub(crate) mod likes;
 pub(crate) mod orders;
 pub(crate) mod products;
+pub(crate) mod rankings;
 mod recount;
 mod session;
 pub(crate) mod stock;

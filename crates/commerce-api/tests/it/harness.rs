@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use commerce_api::{Api, ApiParts, ApiSettings, AuthMode, AuthSettings, EventLog};
+use commerce_api::{Api, ApiParts, ApiSettings, AuthMode, AuthSettings, EventLog, RankingSettings};
 use outbox::AppendLimits;
 use product_cache::{CacheSettings, LocalCache, ProductCache};
 use reqwest::{Method, Response, StatusCode};
 use runtime::database::{DatabaseSettings, Pool, pool};
-use runtime::{Lifecycle, SystemClock};
+use runtime::{Clock, Lifecycle, SystemClock};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use testkit::TestDatabase;
@@ -58,6 +58,8 @@ impl Answer {
 pub(crate) struct Choices {
     pub(crate) api: ApiSettings,
     pub(crate) auth: AuthSettings,
+    pub(crate) rankings: RankingSettings,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cache: Arc<dyn ProductCache>,
     pub(crate) limits: AppendLimits,
     pub(crate) connections_max: usize,
@@ -103,6 +105,20 @@ pub(crate) fn api_settings() -> ApiSettings {
     }
 }
 
+pub(crate) fn ranking_settings() -> RankingSettings {
+    RankingSettings {
+        view_weight: 0.1,
+        like_weight: 0.2,
+        sales_weight: 0.6,
+        carry_over: 0.1,
+        // No memory: tests see what they wrote.
+        age_max: Duration::ZERO,
+        products_max: 10_000,
+        windows_max: 32,
+        query_timeout: Duration::from_secs(30),
+    }
+}
+
 pub(crate) fn local_cache() -> anyhow::Result<LocalCache> {
     Ok(LocalCache::new(CacheSettings {
         key_prefix: String::new(),
@@ -118,6 +134,8 @@ impl Choices {
         Ok(Self {
             api: api_settings(),
             auth: AuthSettings { mode: AuthMode::Gateway, gateway_networks: vec!["127.0.0.0/8".parse()?] },
+            rankings: ranking_settings(),
+            clock: Arc::new(SystemClock),
             cache: Arc::new(local_cache()?),
             limits: AppendLimits::default(),
             connections_max: 8,
@@ -167,13 +185,13 @@ impl TestShop {
             metrics_pool,
             cache: choices.cache,
             log: log.clone(),
-            clock: Arc::new(SystemClock),
+            clock: choices.clock,
         };
         let listener = commerce_api::bind(&choices.api).await?;
         let base = format!("http://{}", listener.local_addr()?);
         let mut lifecycle = Lifecycle::new();
         let shutdown = lifecycle.shutdown();
-        Api::new(choices.api, choices.auth, parts)?.start(listener, &mut lifecycle);
+        Api::new(choices.api, choices.auth, choices.rankings, parts)?.start(listener, &mut lifecycle);
         tokio::spawn(lifecycle.run(Duration::from_secs(30)));
         Ok(Self { database, apart, pool, log, base, client: reqwest::Client::new(), shutdown })
     }
@@ -326,9 +344,12 @@ impl TestShop {
 async fn create_metrics(database: &TestDatabase) -> anyhow::Result<()> {
     let mut connection = database.connect().await?;
     sqlx::raw_sql("create schema metrics").execute(&mut connection).await?;
-    sqlx::raw_sql(include_str!("../../../commerce-streamer/migrations/0001_metrics.sql"))
-        .execute(&mut connection)
-        .await?;
+    for migration in [
+        include_str!("../../../commerce-streamer/migrations/0001_metrics.sql"),
+        include_str!("../../../commerce-streamer/migrations/0002_hourly_by_hour.sql"),
+    ] {
+        sqlx::raw_sql(migration).execute(&mut connection).await?;
+    }
     Ok(())
 }
 

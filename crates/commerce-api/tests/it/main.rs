@@ -14,4 +14,5 @@ mod merchant;
 mod orders;
 mod outages;
 mod products;
+mod rankings;
 mod views;

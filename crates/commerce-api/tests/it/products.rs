@@ -71,7 +71,7 @@ async fn a_page_shows_the_product_and_its_counts() -> anyhow::Result<()> {
     assert_eq!(shown.body["meta"], json!({ "result": "SUCCESS", "errorCode": null, "message": null }));
     let mut expected = json!({
         "productId": products[0], "name": "컵", "brand": null, "price": 100, "soldOut": false,
-        "likeCount": 4, "salesCount": 5, "viewCount": 6,
+        "likeCount": 4, "salesCount": 5, "viewCount": 6, "rank": null,
     });
     expected["code"] = shown.data()["code"].clone();
     assert_eq!(shown.data(), &expected);

@@ -1,0 +1,178 @@
+//! Rankings of products, read from the hourly counts and remembered for a moment.
+//!
+//! Invariants: one ranking is read at a time, and for no longer than `rankings.query_timeout`; `rankings.windows_max` of
+//! them are remembered with `rankings.products_max` places each; none is served that is older than `rankings.age_max`.
+//! The list and the page of a product look at the same ranking, so both tell the same rank.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use moka::sync::Cache;
+use runtime::Clock;
+use runtime::database::Pool;
+use tokio::time::Instant;
+
+use crate::batch_reader::{BatchReader, BatchReaderTask, Loaded, Source, batch_reader};
+use crate::domain::ranking::{Period, Window};
+use crate::error::ApiError;
+use crate::metrics;
+use crate::settings::RankingSettings;
+use crate::store::Session;
+use crate::store::rankings::{Place, bound_statements, list_places};
+
+type Recent = Cache<Window, (Instant, Arc<Ranking>)>;
+
+/// The places of a window at a moment.
+pub(crate) struct Ranking {
+    /// The first place first.
+    pub(crate) places: Vec<Place>,
+    ranks: HashMap<i64, usize>,
+    pub(crate) calculated_at: DateTime<Utc>,
+}
+
+impl Ranking {
+    fn new(places: Vec<Place>, calculated_at: DateTime<Utc>) -> Self {
+        let ranks = (1..).zip(&places).map(|(rank, place)| (place.product_id, rank)).collect();
+        Self { places, ranks, calculated_at }
+    }
+
+    /// The product's rank, from 1.
+    pub(crate) fn rank(&self, product_id: i64) -> Option<usize> {
+        self.ranks.get(&product_id).copied()
+    }
+}
+
+/// Rankings from the streamer's database.
+pub(crate) struct RankingSource {
+    pool: Pool,
+    clock: Arc<dyn Clock>,
+    settings: RankingSettings,
+    recent: Recent,
+}
+
+impl RankingSource {
+    async fn read(&self, window: Window) -> Result<Arc<Ranking>, crate::store::StoreError> {
+        // The age of a ranking counts from before its read.
+        let (read_at, calculated_at) = (Instant::now(), self.clock.now());
+        let mut session = Session::begin(&self.pool).await?;
+        bound_statements(&mut session, self.settings.query_timeout).await?;
+        let weights = self.settings.weights();
+        let places = list_places(&mut session, window, weights, self.settings.products_max).await?;
+        session.roll_back().await;
+        metrics::ranking_read(window.period, read_at.elapsed());
+        let ranking = Arc::new(Ranking::new(places, calculated_at));
+        self.recent.insert(window, (read_at, Arc::clone(&ranking)));
+        Ok(ranking)
+    }
+}
+
+impl Source for RankingSource {
+    type Key = Window;
+    type Value = Arc<Ranking>;
+
+    async fn load(&self, windows: &[Window]) -> Loaded<Window, Arc<Ranking>> {
+        let mut loaded = HashMap::with_capacity(windows.len());
+        for window in windows {
+            // Whoever waited behind another reader of the same window takes what that one has found.
+            let ranking = match fresh(&self.recent, *window, self.settings.age_max) {
+                Some(ranking) => ranking,
+                None => self.read(*window).await?,
+            };
+            loaded.insert(*window, ranking);
+        }
+        Ok(loaded)
+    }
+}
+
+/// Reads rankings for pages.
+pub(crate) struct Rankings {
+    recent: Recent,
+    reader: BatchReader<Window, Arc<Ranking>>,
+    settings: RankingSettings,
+    wait: Duration,
+}
+
+/// A reader whose queue holds `queue_max` requests, and its task. `wait` bounds how long a product's page waits.
+pub(crate) fn rankings(
+    pool: Pool,
+    clock: Arc<dyn Clock>,
+    settings: RankingSettings,
+    queue_max: usize,
+    wait: Duration,
+) -> (Rankings, BatchReaderTask<RankingSource>) {
+    let recent = recent(settings.windows_max);
+    let source = RankingSource { pool, clock, settings, recent: recent.clone() };
+    // One request at a time: whoever wants a ranking that is remembered does not wait for one that is not.
+    let (reader, task) = batch_reader(source, queue_max, 1);
+    (Rankings { recent, reader, settings, wait }, task)
+}
+
+impl Rankings {
+    /// The ranking of a window, no older than the limit.
+    ///
+    /// # Errors
+    /// When the database does not answer in time.
+    pub(crate) async fn read(&self, window: Window) -> Result<Arc<Ranking>, ApiError> {
+        let window = if self.settings.carry_over > 0.0 { window } else { window.alone() };
+        if let Some(ranking) = fresh(&self.recent, window, self.settings.age_max) {
+            return Ok(ranking);
+        }
+        let loaded = self.reader.read(vec![window]).await?;
+        loaded.get(&window).cloned().ok_or_else(|| ApiError::Internal("a ranking was not read".into()))
+    }
+
+    /// The product's rank today; `None` when it has none, and when the ranking cannot be had in time: a page is served
+    /// without it.
+    pub(crate) async fn find_rank(&self, product_id: i64, now: DateTime<Utc>) -> Option<usize> {
+        let window = Window::new(Period::Daily, None, None, now).ok()?;
+        match tokio::time::timeout(self.wait, self.read(window)).await {
+            Ok(Ok(ranking)) => ranking.rank(product_id),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "page is served without a rank");
+                None
+            }
+            Err(_elapsed) => {
+                tracing::debug!("page is served without a rank: it took too long");
+                None
+            }
+        }
+    }
+}
+
+fn recent(windows_max: usize) -> Recent {
+    Cache::builder().max_capacity(u64::try_from(windows_max).unwrap_or(u64::MAX)).build()
+}
+
+fn fresh(recent: &Recent, window: Window, age_max: Duration) -> Option<Arc<Ranking>> {
+    let (read_at, ranking) = recent.get(&window)?;
+    (read_at.elapsed() <= age_max).then_some(ranking)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use chrono::{DateTime, TimeDelta, Utc};
+    use tokio::time::Instant;
+
+    use super::{Ranking, fresh, recent};
+    use crate::domain::ranking::{Period, Window};
+
+    #[test]
+    fn so_many_windows_are_remembered_and_no_more() {
+        let recent = recent(3);
+        let now: DateTime<Utc> = "2026-03-09T15:30:00Z".parse().unwrap();
+        for day in 0..20 {
+            let window = Window::new(Period::Daily, None, None, now - TimeDelta::days(day)).unwrap();
+            let ranking = Arc::new(Ranking::new(Vec::new(), now));
+            recent.insert(window, (Instant::now(), ranking));
+            assert!(day > 0 || fresh(&recent, window, Duration::MAX).is_some());
+            assert!(fresh(&recent, window, Duration::ZERO).is_none(), "older than nothing");
+        }
+        recent.run_pending_tasks();
+        assert_eq!(recent.entry_count(), 3);
+    }
+}

@@ -1,0 +1,61 @@
+//! `/api/v1/rankings`: what is in demand.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use chrono::{DateTime, FixedOffset, Utc};
+use serde::Serialize;
+
+use super::envelope::success;
+use super::extract::RankingSlice;
+use super::products::{PageResponse, ProductResponse, list_responses};
+use crate::App;
+use crate::domain::ranking::{Period, seoul};
+use crate::error::ApiError;
+
+/// A product at its place.
+#[derive(Serialize)]
+struct RankedResponse {
+    /// From 1; the same as on the product's own page for today's daily ranking.
+    rank: usize,
+    score: f64,
+    #[serde(flatten)]
+    product: ProductResponse,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RankingResponse {
+    period: Period,
+    /// The first hour of the window.
+    from: DateTime<FixedOffset>,
+    /// The hour behind its last one.
+    to: DateTime<FixedOffset>,
+    calculated_at: DateTime<Utc>,
+    #[serde(flatten)]
+    page: PageResponse<RankedResponse>,
+}
+
+/// `GET /api/v1/rankings`. A product that is ranked and not in the shop leaves its place empty.
+pub(super) async fn list(State(app): State<Arc<App>>, slice: RankingSlice) -> Result<Response, ApiError> {
+    let RankingSlice { window, page } = slice;
+    let ranking = app.rankings.read(window).await?;
+    let places: Vec<_> = ranking.places.iter().skip(page.offset()).take(page.size).collect();
+    let ids: Vec<i64> = places.iter().map(|place| place.product_id).collect();
+    let products = list_responses(&app, &ids).await?;
+    let items = products
+        .into_iter()
+        .filter_map(|product| {
+            let rank = ranking.rank(product.product_id)?;
+            let score = ranking.places.get(rank - 1)?.score;
+            Some(RankedResponse { rank, score, product })
+        })
+        .collect();
+    let has_next = ranking.places.len() > page.offset() + page.size;
+    let page = PageResponse { items, page: page.number, size: page.size, has_next };
+    let (from, to) = (window.from.with_timezone(&seoul()), window.to.with_timezone(&seoul()));
+    let calculated_at = ranking.calculated_at;
+    Ok(success(StatusCode::OK, RankingResponse { period: window.period, from, to, calculated_at, page }))
+}

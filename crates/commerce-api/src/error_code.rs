@@ -6,6 +6,10 @@
 //! a test compares both.
 
 use axum::http::StatusCode;
+use serde::{Serialize, Serializer};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 /// Declares the codes, so that none can be without its row.
 macro_rules! error_codes {
@@ -16,7 +20,6 @@ macro_rules! error_codes {
 
         impl ErrorCode {
             /// Every code in the order of the table.
-            #[cfg(test)]
             pub(crate) const ALL: &'static [Self] = &[$(Self::$name),*];
 
             /// The code on the wire.
@@ -81,6 +84,24 @@ error_codes! {
     Away SERVICE_UNAVAILABLE "UNAVAILABLE", "not available for the moment", "일시적으로 사용할 수 없습니다. 잠시 후 다시 시도해 주세요";
     Internal INTERNAL_SERVER_ERROR "INTERNAL", "internal error", "내부 오류가 발생했습니다";
 }
+
+impl Serialize for ErrorCode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl PartialSchema for ErrorCode {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("Stable; docs/http-api.md says what each means."))
+            .enum_values(Some(Self::ALL.iter().map(|code| code.as_str())))
+            .into()
+    }
+}
+
+impl ToSchema for ErrorCode {}
 
 #[cfg(test)]
 mod tests {

@@ -6,8 +6,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 
-use super::envelope::success;
+use super::envelope::{Failure, Success, success};
 use super::extract::{Admin, Body, PathId};
 use crate::App;
 use crate::commands::Context;
@@ -20,7 +21,7 @@ use crate::domain::product::{FactsChange, ProductFacts, check_new_products, chec
 use crate::domain::{InvalidInput, NewProduct};
 use crate::error::ApiError;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ProductRequest {
     code: String,
@@ -33,12 +34,13 @@ pub(super) struct ProductRequest {
 }
 
 /// What is left out stays as it is.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChangeProductRequest {
     name: Option<String>,
     /// Null takes the brand away.
     #[serde(default, deserialize_with = "named")]
+    #[schema(value_type = Option<String>)]
     brand: Option<Option<String>>,
     /// Minor units.
     price: Option<i64>,
@@ -49,19 +51,19 @@ fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Str
     Option::deserialize(deserializer).map(Some)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ProductsRequest {
     products: Vec<ProductRequest>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StockRequest {
     quantity: i64,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AdjustStockRequest {
     /// Units to add, or to take when negative.
@@ -70,20 +72,20 @@ pub(super) struct AdjustStockRequest {
     version: Option<i64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct CreatedResponse {
     product_id: i64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct AllCreatedResponse {
     /// In the order of the request.
     product_ids: Vec<i64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct ChangedProductResponse {
     product_id: i64,
@@ -95,7 +97,7 @@ struct ChangedProductResponse {
     changed: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct StockResponse {
     product_id: i64,
@@ -116,7 +118,20 @@ impl StockResponse {
     }
 }
 
-/// `POST /api-admin/v1/products`.
+/// Creates a product.
+#[utoipa::path(
+    post,
+    path = "/api-admin/v1/products",
+    operation_id = "createProduct",
+    tag = "merchant",
+    security(("buyer" = [], "role" = [])),
+    request_body = ProductRequest,
+    responses(
+        (status = 201, body = Success<CreatedResponse>, description = "Created"),
+        (status = 409, body = Failure, description = "`CODE_TAKEN`"),
+        (status = 422, body = Failure, description = "`INVALID_CODE`, `INVALID_NAME`, `INVALID_BRAND`, `INVALID_PRICE`, `INVALID_STOCK`")
+    )
+)]
 pub(super) async fn create_product(
     State(app): State<Arc<App>>,
     Admin(context): Admin,
@@ -127,7 +142,20 @@ pub(super) async fn create_product(
     Ok(success(StatusCode::CREATED, CreatedResponse { product_id }))
 }
 
-/// `POST /api-admin/v1/products/bulk`: all or none.
+/// Creates many products: all or none.
+#[utoipa::path(
+    post,
+    path = "/api-admin/v1/products/bulk",
+    operation_id = "createProducts",
+    tag = "merchant",
+    security(("buyer" = [], "role" = [])),
+    request_body = ProductsRequest,
+    responses(
+        (status = 201, body = Success<AllCreatedResponse>, description = "Created"),
+        (status = 409, body = Failure, description = "`CODE_TAKEN`"),
+        (status = 422, body = Failure, description = "As for one, `NO_PRODUCTS`, `TOO_MANY_PRODUCTS`, `DUPLICATE_CODE`")
+    )
+)]
 pub(super) async fn create_products(
     State(app): State<Arc<App>>,
     Admin(context): Admin,
@@ -138,7 +166,21 @@ pub(super) async fn create_products(
     Ok(success(StatusCode::CREATED, AllCreatedResponse { product_ids }))
 }
 
-/// `PUT /api-admin/v1/products/{id}/stock`.
+/// Says how much there is.
+#[utoipa::path(
+    put,
+    path = "/api-admin/v1/products/{id}/stock",
+    operation_id = "setStock",
+    tag = "merchant",
+    security(("buyer" = [], "role" = [])),
+    params(("id" = i64, Path, minimum = 1)),
+    request_body = StockRequest,
+    responses(
+        (status = 200, body = Success<StockResponse>, description = "The stock after the change"),
+        (status = 404, body = Failure, description = "`PRODUCT_NOT_FOUND`"),
+        (status = 422, body = Failure, description = "`INVALID_STOCK`")
+    )
+)]
 pub(super) async fn set_stock(
     State(app): State<Arc<App>>,
     Admin(context): Admin,
@@ -150,7 +192,22 @@ pub(super) async fn set_stock(
     Ok(success(StatusCode::OK, StockResponse::new(&change)))
 }
 
-/// `POST /api-admin/v1/products/{id}/stock/adjust`: adds to the stock or takes from it.
+/// Adds to what there is, or takes from it.
+#[utoipa::path(
+    post,
+    path = "/api-admin/v1/products/{id}/stock/adjust",
+    operation_id = "adjustStock",
+    tag = "merchant",
+    security(("buyer" = [], "role" = [])),
+    params(("id" = i64, Path, minimum = 1)),
+    request_body = AdjustStockRequest,
+    responses(
+        (status = 200, body = Success<StockResponse>, description = "The stock after the change"),
+        (status = 404, body = Failure, description = "`PRODUCT_NOT_FOUND`"),
+        (status = 409, body = Failure, description = "`SOLD_OUT`, `VERSION_CHANGED`"),
+        (status = 422, body = Failure, description = "`NOTHING_TO_CHANGE`, `INVALID_STOCK`")
+    )
+)]
 pub(super) async fn adjust_stock(
     State(app): State<Arc<App>>,
     Admin(context): Admin,
@@ -165,7 +222,21 @@ pub(super) async fn adjust_stock(
     Ok(success(StatusCode::OK, StockResponse::new(&change)))
 }
 
-/// `PATCH /api-admin/v1/products/{id}`: changes name, brand or price.
+/// Changes name, brand or price.
+#[utoipa::path(
+    patch,
+    path = "/api-admin/v1/products/{id}",
+    operation_id = "changeProduct",
+    tag = "merchant",
+    security(("buyer" = [], "role" = [])),
+    params(("id" = i64, Path, minimum = 1)),
+    request_body = ChangeProductRequest,
+    responses(
+        (status = 200, body = Success<ChangedProductResponse>, description = "The product after the change"),
+        (status = 404, body = Failure, description = "`PRODUCT_NOT_FOUND`"),
+        (status = 422, body = Failure, description = "`NOTHING_TO_CHANGE`, `INVALID_NAME`, `INVALID_BRAND`, `INVALID_PRICE`")
+    )
+)]
 pub(super) async fn change_product(
     State(app): State<Arc<App>>,
     Admin(context): Admin,

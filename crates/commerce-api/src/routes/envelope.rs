@@ -10,21 +10,48 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::error::ApiError;
+use crate::error_code::ErrorCode;
 
-#[derive(Serialize)]
-struct Envelope<T> {
-    meta: Meta,
+/// A successful answer.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Success<T> {
+    meta: SuccessMeta,
     data: T,
 }
 
-#[derive(Serialize)]
+/// Says that the answer is one.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Meta {
+struct SuccessMeta {
+    #[schema(pattern = "^SUCCESS$")]
     result: &'static str,
-    error_code: Option<&'static str>,
-    message: Option<&'static str>,
+    #[schema(value_type = (), nullable)]
+    error_code: (),
+    #[schema(value_type = (), nullable)]
+    message: (),
+}
+
+/// A refusal or a failure.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Failure {
+    meta: FailureMeta,
+    /// What a client can act on: `productIds`, `codes`, `version` or `productsMax`, by the code; else null.
+    #[schema(value_type = Option<Object>)]
+    data: Value,
+}
+
+/// Says why there is no answer.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct FailureMeta {
+    #[schema(pattern = "^FAIL$")]
+    result: &'static str,
+    error_code: ErrorCode,
+    /// For people, in the language of `Content-Language`.
+    message: &'static str,
 }
 
 /// Languages that messages exist in.
@@ -62,10 +89,10 @@ impl Language {
     }
 }
 
-/// A successful answer.
+/// Answers with data.
 pub(crate) fn success<T: Serialize>(status: StatusCode, data: T) -> Response {
-    let meta = Meta { result: "SUCCESS", error_code: None, message: None };
-    (status, Json(Envelope { meta, data })).into_response()
+    let meta = SuccessMeta { result: "SUCCESS", error_code: (), message: () };
+    (status, Json(Success { meta, data })).into_response()
 }
 
 /// Marks the response; [`render`] writes the body, where the language is known.
@@ -89,8 +116,8 @@ pub(crate) fn render(error: &ApiError, language: Language, retry_after: Duration
         Language::English => code.english(),
         Language::Korean => code.korean(),
     };
-    let meta = Meta { result: "FAIL", error_code: Some(code.as_str()), message: Some(message) };
-    let mut response = (code.status(), Json(Envelope { meta, data: details(error) })).into_response();
+    let meta = FailureMeta { result: "FAIL", error_code: code, message };
+    let mut response = (code.status(), Json(Failure { meta, data: details(error) })).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()));
     if code.status() == StatusCode::SERVICE_UNAVAILABLE {

@@ -12,6 +12,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use utoipa::IntoParams;
 
 use crate::App;
 use crate::commands::Context;
@@ -109,9 +110,12 @@ impl FromRequestParts<Arc<App>> for IdempotencyKey {
 /// Which slice of a list.
 pub(crate) struct Slice(pub(crate) Page);
 
-#[derive(Deserialize)]
-struct SliceQuery {
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct SliceQuery {
+    /// From 0.
     page: Option<usize>,
+    /// Rows of a page.
     size: Option<usize>,
 }
 
@@ -131,12 +135,18 @@ pub(crate) struct Listing {
     pub(crate) filter: Filter,
 }
 
-#[derive(Deserialize)]
-struct ListingQuery {
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListingQuery {
+    /// From 0.
     page: Option<usize>,
+    /// Rows of a page.
     size: Option<usize>,
+    /// `latest` when none is named.
     sort: Option<Sort>,
+    /// Exactly this brand.
     brand: Option<String>,
+    /// Part of the name, in either case of letters.
     q: Option<String>,
 }
 
@@ -157,12 +167,20 @@ pub(crate) struct RankingSlice {
     pub(crate) page: Page,
 }
 
-#[derive(Deserialize)]
-struct RankingQuery {
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct RankingQuery {
+    /// A day of Seoul as `yyyyMMdd`; today when none is named.
+    #[param(pattern = "^[0-9]{8}$")]
     date: Option<String>,
+    /// Of an hourly ranking; the running one today, else the last one when none is named.
+    #[param(minimum = 0, maximum = 23)]
     hour: Option<u32>,
+    /// `daily` when none is named.
     period: Option<Period>,
+    /// From 0.
     page: Option<usize>,
+    /// Rows of a page.
     size: Option<usize>,
 }
 

@@ -6,17 +6,18 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::envelope::success;
-use super::extract::{Buyer, PathId, Slice};
-use super::products::product_page;
+use super::envelope::{Failure, Success, success};
+use super::extract::{Buyer, PathId, Slice, SliceQuery};
+use super::products::{PageResponse, ProductResponse, product_page};
 use crate::App;
 use crate::commands::like_product::{like_product, unlike_product};
 use crate::error::ApiError;
 use crate::store::Session;
 use crate::store::likes::list_liked;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct LikeResponse {
     product_id: i64,
@@ -25,7 +26,19 @@ struct LikeResponse {
     changed: bool,
 }
 
-/// `POST /api/v1/like/products/{id}`.
+/// Likes a product; again changes nothing.
+#[utoipa::path(
+    post,
+    path = "/api/v1/like/products/{id}",
+    operation_id = "likeProduct",
+    tag = "likes",
+    security(("buyer" = [])),
+    params(("id" = i64, Path, minimum = 1)),
+    responses(
+        (status = 200, body = Success<LikeResponse>, description = "Liked now"),
+        (status = 404, body = Failure, description = "`PRODUCT_NOT_FOUND`")
+    )
+)]
 pub(super) async fn like(
     State(app): State<Arc<App>>,
     Buyer(context): Buyer,
@@ -35,7 +48,19 @@ pub(super) async fn like(
     Ok(success(StatusCode::OK, LikeResponse { product_id, liked: true, changed }))
 }
 
-/// `DELETE /api/v1/like/products/{id}`.
+/// Takes a like back; again changes nothing.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/like/products/{id}",
+    operation_id = "unlikeProduct",
+    tag = "likes",
+    security(("buyer" = [])),
+    params(("id" = i64, Path, minimum = 1)),
+    responses(
+        (status = 200, body = Success<LikeResponse>, description = "Not liked now"),
+        (status = 404, body = Failure, description = "`PRODUCT_NOT_FOUND`")
+    )
+)]
 pub(super) async fn unlike(
     State(app): State<Arc<App>>,
     Buyer(context): Buyer,
@@ -45,7 +70,19 @@ pub(super) async fn unlike(
     Ok(success(StatusCode::OK, LikeResponse { product_id, liked: false, changed }))
 }
 
-/// `GET /api/v1/like/products`: the buyer's own, the latest like first.
+/// Lists what the buyer likes, the latest like first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/like/products",
+    operation_id = "listLiked",
+    tag = "likes",
+    security(("buyer" = [])),
+    params(SliceQuery),
+    responses(
+        (status = 200, body = Success<PageResponse<ProductResponse>>, description = "A page of products"),
+        (status = 422, body = Failure, description = "`INVALID_PAGE`")
+    )
+)]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     Buyer(context): Buyer,

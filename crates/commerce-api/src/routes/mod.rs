@@ -1,6 +1,7 @@
 //! The buyers' and the merchant's HTTP: requests in, envelopes out. Rules stand in `domain`, effects in `commands`.
 
 mod admin;
+mod document;
 mod envelope;
 mod extract;
 mod guard;
@@ -11,37 +12,91 @@ mod rankings;
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, patch, post, put};
-use axum::{Router, middleware};
+use axum::{Extension, Router, middleware};
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::App;
 use crate::error::ApiError;
 
 /// Every route, behind one guard.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let bulk = Router::new()
-        .route("/api-admin/v1/products/bulk", post(admin::create_products))
-        .layer(DefaultBodyLimit::max(app.settings.bulk_body_bytes_max));
-    Router::new()
-        .route("/api/v1/products", get(products::list))
-        .route("/api/v1/products/{id}", get(products::show))
-        .route("/api/v1/rankings", get(rankings::list))
-        .route("/api/v1/like/products", get(likes::list))
-        .route("/api/v1/like/products/{id}", post(likes::like).delete(likes::unlike))
-        .route("/api/v1/orders", post(orders::place).get(orders::list))
-        .route("/api/v1/orders/{id}", get(orders::show))
-        .route("/api/v1/orders/{id}/cancel", post(orders::cancel))
-        .route("/api-admin/v1/products", post(admin::create_product))
-        .route("/api-admin/v1/products/{id}", patch(admin::change_product))
-        .route("/api-admin/v1/products/{id}/stock", put(admin::set_stock))
-        .route("/api-admin/v1/products/{id}/stock/adjust", post(admin::adjust_stock))
-        .layer(DefaultBodyLimit::max(app.settings.body_bytes_max))
-        .merge(bulk)
+    let (router, document) = described(app.settings.body_bytes_max, app.settings.bulk_body_bytes_max);
+    router
+        .layer(Extension(document::Served(Bytes::from(document))))
+        .merge(document::pages())
         .method_not_allowed_fallback(async || ApiError::NoMethod)
         .fallback(async || ApiError::NoRoute)
         .layer(CatchPanicLayer::custom(envelope::panicked))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::guard))
         .with_state(app)
+}
+
+/// The routes of the api with the document that describes them. Every route of the api is registered here.
+fn described(body_bytes_max: usize, bulk_body_bytes_max: usize) -> (Router<Arc<App>>, String) {
+    let bulk = OpenApiRouter::new()
+        .routes(routes!(admin::create_products))
+        .layer(DefaultBodyLimit::max(bulk_body_bytes_max));
+    let (router, document) = OpenApiRouter::with_openapi(document::preamble())
+        .routes(routes!(products::list))
+        .routes(routes!(products::show))
+        .routes(routes!(rankings::list))
+        .routes(routes!(likes::list))
+        .routes(routes!(likes::like, likes::unlike))
+        .routes(routes!(orders::place, orders::list))
+        .routes(routes!(orders::show))
+        .routes(routes!(orders::cancel))
+        .routes(routes!(admin::create_product))
+        .routes(routes!(admin::change_product))
+        .routes(routes!(admin::set_stock))
+        .routes(routes!(admin::adjust_stock))
+        .routes(routes!(document::describe))
+        .layer(DefaultBodyLimit::max(body_bytes_max))
+        .merge(bulk)
+        .split_for_parts();
+    (router, document::complete(document))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::described;
+
+    /// Kept in the repository, so that whoever changes the api sees the change.
+    const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
+
+    #[test]
+    fn the_document_is_the_one_in_the_repository() {
+        let (_, document) = described(1, 1);
+        if std::env::var_os("OPENAPI_WRITE").is_some() {
+            std::fs::write(GOLDEN, &document).unwrap();
+        }
+        let golden = std::fs::read_to_string(GOLDEN).unwrap();
+        assert!(
+            document == golden,
+            "openapi.json is not what the routes say; `OPENAPI_WRITE=1 cargo test -p commerce-api document` writes it"
+        );
+    }
+
+    #[test]
+    fn every_route_of_the_router_is_in_the_document_and_no_other() {
+        let (router, document) = described(1, 1);
+        // The router does not list its paths but for debugging, in quotes; two are those of its own fallback.
+        let routed = format!("{router:?}");
+        let routed: BTreeSet<&str> = routed
+            .split('"')
+            .filter(|piece| piece.starts_with('/') && !["/", "/{*__private__axum_fallback}"].contains(piece))
+            .collect();
+        let document: Value = serde_json::from_str(&document).unwrap();
+        let described: BTreeSet<&str> =
+            document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(routed, described);
+        assert!(described.contains("/api/v1/products/{id}"), "{described:?}");
+    }
 }

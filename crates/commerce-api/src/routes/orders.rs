@@ -7,9 +7,10 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::envelope::success;
-use super::extract::{Body, Buyer, IdempotencyKey, PathId, Slice};
+use super::envelope::{Failure, Success, success};
+use super::extract::{Body, Buyer, IdempotencyKey, PathId, Slice, SliceQuery};
 use super::products::PageResponse;
 use crate::App;
 use crate::commands::cancel_order::cancel_order;
@@ -20,13 +21,13 @@ use crate::error::ApiError;
 use crate::store::Session;
 use crate::store::orders::{OrderRow, find_order, list_lines, list_orders};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PlaceOrderRequest {
     items: Vec<ItemRequest>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct ItemRequest {
     product_id: i64,
@@ -34,7 +35,7 @@ struct ItemRequest {
 }
 
 /// An order as it was placed. It holds nothing that changes later, so a repeated request gets the same answer.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct PlacedResponse {
     order_id: i64,
@@ -43,7 +44,7 @@ struct PlacedResponse {
     items: Vec<LineResponse>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct LineResponse {
     product_id: i64,
@@ -51,7 +52,7 @@ struct LineResponse {
     unit_price: i64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct OrderResponse {
     order_id: i64,
@@ -63,7 +64,7 @@ struct OrderResponse {
     items: Option<Vec<LineResponse>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct CancelledResponse {
     order_id: i64,
@@ -101,7 +102,23 @@ impl From<Placed> for PlacedResponse {
     }
 }
 
-/// `POST /api/v1/orders`: 201, also when a repeated request gets its first answer.
+/// Places an order: all its lines or none. A repeated request with the same key gets the first answer.
+#[utoipa::path(
+    post,
+    path = "/api/v1/orders",
+    operation_id = "placeOrder",
+    tag = "orders",
+    security(("buyer" = [])),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Visible ASCII; belongs to the buyer")),
+    request_body = PlaceOrderRequest,
+    responses(
+        (status = 201, body = Success<PlacedResponse>, description = "The order as it was placed"),
+        (status = 400, body = Failure, description = "`INVALID_BODY`, `INVALID_IDEMPOTENCY_KEY`"),
+        (status = 404, body = Failure, description = "`PRODUCT_NOT_FOUND`"),
+        (status = 409, body = Failure, description = "`SOLD_OUT`, `IDEMPOTENCY_KEY_REUSED`"),
+        (status = 422, body = Failure, description = "`NO_LINES`, `TOO_MANY_LINES`, `INVALID_QUANTITY`, `TOTAL_TOO_LARGE`")
+    )
+)]
 pub(super) async fn place(
     State(app): State<Arc<App>>,
     Buyer(context): Buyer,
@@ -118,7 +135,19 @@ pub(super) async fn place(
     Ok(success(StatusCode::CREATED, PlacedResponse::from(placed)))
 }
 
-/// `GET /api/v1/orders/{id}`: the buyer's own.
+/// Shows one of the buyer's orders.
+#[utoipa::path(
+    get,
+    path = "/api/v1/orders/{id}",
+    operation_id = "showOrder",
+    tag = "orders",
+    security(("buyer" = [])),
+    params(("id" = i64, Path, minimum = 1)),
+    responses(
+        (status = 200, body = Success<OrderResponse>, description = "The order with its lines"),
+        (status = 404, body = Failure, description = "`ORDER_NOT_FOUND`")
+    )
+)]
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     Buyer(context): Buyer,
@@ -135,7 +164,19 @@ pub(super) async fn show(
     Ok(success(StatusCode::OK, OrderResponse::new(order, Some(&lines))))
 }
 
-/// `GET /api/v1/orders`: the buyer's own, the newest first.
+/// Lists the buyer's orders, the newest first, without their lines.
+#[utoipa::path(
+    get,
+    path = "/api/v1/orders",
+    operation_id = "listOrders",
+    tag = "orders",
+    security(("buyer" = [])),
+    params(SliceQuery),
+    responses(
+        (status = 200, body = Success<PageResponse<OrderResponse>>, description = "A page of orders"),
+        (status = 422, body = Failure, description = "`INVALID_PAGE`")
+    )
+)]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     Buyer(context): Buyer,
@@ -150,7 +191,19 @@ pub(super) async fn list(
     Ok(success(StatusCode::OK, PageResponse { items, page: page.number, size: page.size, has_next }))
 }
 
-/// `POST /api/v1/orders/{id}/cancel`: 200, also when it was cancelled before.
+/// Cancels one of the buyer's orders; again changes nothing.
+#[utoipa::path(
+    post,
+    path = "/api/v1/orders/{id}/cancel",
+    operation_id = "cancelOrder",
+    tag = "orders",
+    security(("buyer" = [])),
+    params(("id" = i64, Path, minimum = 1)),
+    responses(
+        (status = 200, body = Success<CancelledResponse>, description = "Cancelled now"),
+        (status = 404, body = Failure, description = "`ORDER_NOT_FOUND`")
+    )
+)]
 pub(super) async fn cancel(
     State(app): State<Arc<App>>,
     Buyer(context): Buyer,

@@ -8,9 +8,10 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use product_cache::Card;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::envelope::success;
-use super::extract::{Listing, PathId, Visitor};
+use super::envelope::{Failure, Success, success};
+use super::extract::{Listing, ListingQuery, PathId, Visitor};
 use crate::App;
 use crate::domain::page::{Page, Sort};
 use crate::error::ApiError;
@@ -22,7 +23,7 @@ use crate::views::View;
 const VIEW_RECORDED: HeaderName = HeaderName::from_static("view-recorded");
 
 /// A product as buyers see it. Counts are null when they cannot be had now.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ProductResponse {
     pub(super) product_id: i64,
@@ -30,6 +31,7 @@ pub(super) struct ProductResponse {
     name: String,
     /// Null when no brand is named.
     brand: Option<String>,
+    /// Minor units.
     price: i64,
     sold_out: bool,
     like_count: Option<i64>,
@@ -54,7 +56,7 @@ impl ProductResponse {
 }
 
 /// A product on its own page.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ProductDetailResponse {
     #[serde(flatten)]
     product: ProductResponse,
@@ -63,24 +65,39 @@ struct ProductDetailResponse {
 }
 
 /// A page of a list.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct PageResponse<T> {
     pub(super) items: Vec<T>,
+    /// From 0.
     pub(super) page: usize,
     pub(super) size: usize,
     pub(super) has_next: bool,
 }
 
-#[derive(Serialize)]
-struct ProductPageResponse {
+#[derive(Serialize, ToSchema)]
+pub(super) struct ProductPageResponse {
     #[serde(flatten)]
     page: PageResponse<ProductResponse>,
     /// The order of the items; `latest` when it should be by counts, and they cannot be had.
     sort: Sort,
 }
 
-/// `GET /api/v1/products/{id}`: shows a product and records the view. The page never waits long for either.
+/// Shows a product and records the view. The page never waits long for counts, rank or record.
+#[utoipa::path(
+    get,
+    path = "/api/v1/products/{id}",
+    operation_id = "showProduct",
+    tag = "products",
+    security((), ("buyer" = [])),
+    params(("id" = i64, Path, minimum = 1)),
+    responses(
+        (status = 200, body = Success<ProductDetailResponse>, description = "The product", headers(
+            ("View-Recorded" = String, description = "Whether the view is committed: true, false, unknown")
+        )),
+        (status = 404, body = Failure, description = "`PRODUCT_NOT_FOUND`")
+    )
+)]
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     visitor: Visitor,
@@ -100,7 +117,19 @@ pub(super) async fn show(
     Ok(response)
 }
 
-/// `GET /api/v1/products`.
+/// Lists products.
+#[utoipa::path(
+    get,
+    path = "/api/v1/products",
+    operation_id = "listProducts",
+    tag = "products",
+    params(ListingQuery),
+    responses(
+        (status = 200, body = Success<ProductPageResponse>, description = "A page of products"),
+        (status = 400, body = Failure, description = "`INVALID_QUERY`"),
+        (status = 422, body = Failure, description = "`INVALID_PAGE`, `INVALID_BRAND`, `INVALID_SEARCH`, `FILTER_TOO_WIDE`")
+    )
+)]
 pub(super) async fn list(State(app): State<Arc<App>>, listing: Listing) -> Result<Response, ApiError> {
     let Listed { ids, sort } = list_page(&app, &listing.filter, listing.sort, listing.page).await?;
     let page = product_page(&app, ids, listing.page).await?;

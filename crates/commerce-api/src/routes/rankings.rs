@@ -7,16 +7,17 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, FixedOffset, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::envelope::success;
-use super::extract::RankingSlice;
+use super::envelope::{Failure, Success, success};
+use super::extract::{RankingQuery, RankingSlice};
 use super::products::{PageResponse, ProductResponse, list_responses};
 use crate::App;
 use crate::domain::ranking::{Period, seoul};
 use crate::error::ApiError;
 
 /// A product at its place.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct RankedResponse {
     /// From 1; the same as on the product's own page for today's daily ranking.
     rank: usize,
@@ -25,7 +26,7 @@ struct RankedResponse {
     product: ProductResponse,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct RankingResponse {
     period: Period,
@@ -38,7 +39,19 @@ struct RankingResponse {
     page: PageResponse<RankedResponse>,
 }
 
-/// `GET /api/v1/rankings`. A product that is ranked and not in the shop leaves its place empty.
+/// Lists products by demand. A product that is ranked and not in the shop leaves its place empty.
+#[utoipa::path(
+    get,
+    path = "/api/v1/rankings",
+    operation_id = "listRanking",
+    tag = "products",
+    params(RankingQuery),
+    responses(
+        (status = 200, body = Success<RankingResponse>, description = "A page of a ranking"),
+        (status = 400, body = Failure, description = "`INVALID_QUERY`"),
+        (status = 422, body = Failure, description = "`INVALID_DATE`, `INVALID_PAGE`")
+    )
+)]
 pub(super) async fn list(State(app): State<Arc<App>>, slice: RankingSlice) -> Result<Response, ApiError> {
     let RankingSlice { window, page } = slice;
     let ranking = app.rankings.read(window).await?;

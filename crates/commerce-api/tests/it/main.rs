@@ -4,6 +4,7 @@
 
 mod access;
 mod atomicity;
+mod document;
 mod harness;
 mod hostile;
 mod import;

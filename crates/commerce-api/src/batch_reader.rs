@@ -38,7 +38,15 @@ type Answer<K, V> = Result<Arc<HashMap<K, V>>, Arc<StoreError>>;
 
 struct Request<K, V> {
     keys: Vec<K>,
-    answer: oneshot::Sender<Answer<K, V>>,
+    /// `None` for what nobody waits for.
+    answer: Option<oneshot::Sender<Answer<K, V>>>,
+}
+
+impl<K, V> Request<K, V> {
+    /// Whoever gave up is not read for.
+    fn is_given_up(&self) -> bool {
+        self.answer.as_ref().is_some_and(oneshot::Sender::is_closed)
+    }
 }
 
 /// Asks the reader task.
@@ -53,8 +61,15 @@ impl<K, V> BatchReader<K, V> {
     /// [`ApiError::Overloaded`] when the queue is full, else what the database said.
     pub(crate) async fn read(&self, keys: Vec<K>) -> Result<Arc<HashMap<K, V>>, ApiError> {
         let (answer, answered) = oneshot::channel();
-        self.requests.try_send(Request { keys, answer }).map_err(|_| ApiError::Overloaded)?;
+        self.requests.try_send(Request { keys, answer: Some(answer) }).map_err(|_| ApiError::Overloaded)?;
         Ok(answered.await.map_err(|_| ApiError::Overloaded)??)
+    }
+
+    /// Has `keys` read without waiting for them: for what the source remembers. Nothing is read when the queue is full.
+    pub(crate) fn ask(&self, keys: Vec<K>) {
+        if self.requests.try_send(Request { keys, answer: None }).is_err() {
+            tracing::debug!("nothing is read ahead: the queue is full");
+        }
     }
 }
 
@@ -89,8 +104,7 @@ impl<S: Source> BatchReaderTask<S> {
     }
 
     async fn answer(&self, batch: &mut Vec<Request<S::Key, S::Value>>) {
-        // Whoever gave up is not read for.
-        batch.retain(|request| !request.answer.is_closed());
+        batch.retain(|request| !request.is_given_up());
         let distinct: BTreeSet<S::Key> =
             batch.iter().flat_map(|request| request.keys.iter().copied()).collect();
         let keys: Vec<S::Key> = distinct.into_iter().collect();
@@ -99,9 +113,9 @@ impl<S: Source> BatchReaderTask<S> {
             return;
         }
         let answer: Answer<S::Key, S::Value> = self.source.load(&keys).await.map(Arc::new).map_err(Arc::new);
-        for request in batch.drain(..) {
+        for waiting in batch.drain(..).filter_map(|request| request.answer) {
             // Fails when the request was given up meanwhile; nobody is left to tell.
-            let _ = request.answer.send(answer.clone());
+            let _ = waiting.send(answer.clone());
         }
         if let Ok(values) = &answer {
             self.source.answered(values).await;

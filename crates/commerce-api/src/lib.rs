@@ -18,6 +18,7 @@ mod event_log;
 mod listing;
 mod metrics;
 mod rankings;
+mod remembered;
 mod routes;
 mod settings;
 mod store;
@@ -45,6 +46,8 @@ use commands::Shop;
 use count_orders::{CountOrderSource, CountOrders};
 use counts::{CountReader, CountSource, count_source};
 use rankings::{RankingSource, Rankings, rankings};
+use remembered::Memory;
+use store::counts::CountOrder;
 use views::{ViewQueue, ViewWriter, view_writer};
 
 /// The schema `shop`; its migrations are recorded inside it.
@@ -127,10 +130,12 @@ impl Api {
         let recent = source.recent();
         let (counts, count_task) = batch_reader(source, queue_max, batch_max);
         let counts = CountReader::new(recent, counts, settings.counts_age_max, settings.counts_wait);
-        let source = CountOrderSource::new(metrics_pool.clone(), settings.page_depth_max + 1);
-        let recent = source.recent();
+        // One entry for each order.
+        let memory = Memory::new(CountOrder::ALL.len(), settings.count_order_age_max);
+        let ids_max = settings.page_depth_max + 1;
+        let source = CountOrderSource { pool: metrics_pool.clone(), ids_max, memory: memory.clone() };
         let (orders, order_task) = batch_reader(source, queue_max, batch_max);
-        let count_orders = CountOrders::new(recent, orders, settings.count_order_age_max);
+        let count_orders = CountOrders::new(memory, orders);
         let (rankings, ranking_task) =
             rankings(metrics_pool.clone(), clock, ranking, queue_max, settings.counts_wait);
         let (views, view_task) = view_writer(

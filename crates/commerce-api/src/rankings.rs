@@ -9,20 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use moka::sync::Cache;
 use runtime::Clock;
 use runtime::database::Pool;
 use tokio::time::Instant;
 
-use crate::batch_reader::{BatchReader, BatchReaderTask, Loaded, Source, batch_reader};
+use crate::batch_reader::{BatchReaderTask, Loaded, Source, batch_reader};
 use crate::domain::ranking::{Period, Window};
 use crate::error::ApiError;
 use crate::metrics;
+use crate::remembered::{Memory, Remembered};
 use crate::settings::RankingSettings;
-use crate::store::Session;
 use crate::store::rankings::{Place, bound_statements, list_places};
-
-type Recent = Cache<Window, (Instant, Arc<Ranking>)>;
+use crate::store::{Session, StoreError};
 
 /// The places of a window at a moment.
 pub(crate) struct Ranking {
@@ -49,12 +47,11 @@ pub(crate) struct RankingSource {
     pool: Pool,
     clock: Arc<dyn Clock>,
     settings: RankingSettings,
-    recent: Recent,
+    memory: Memory<Window, Arc<Ranking>>,
 }
 
 impl RankingSource {
-    async fn read(&self, window: Window) -> Result<Arc<Ranking>, crate::store::StoreError> {
-        // The age of a ranking counts from before its read.
+    async fn read(&self, window: Window) -> Result<Arc<Ranking>, StoreError> {
         let (read_at, calculated_at) = (Instant::now(), self.clock.now());
         let mut session = Session::begin(&self.pool).await?;
         bound_statements(&mut session, self.settings.query_timeout).await?;
@@ -63,7 +60,7 @@ impl RankingSource {
         session.roll_back().await;
         metrics::ranking_read(window.period, read_at.elapsed());
         let ranking = Arc::new(Ranking::new(places, calculated_at));
-        self.recent.insert(window, (read_at, Arc::clone(&ranking)));
+        self.memory.insert(window, read_at, Arc::clone(&ranking));
         Ok(ranking)
     }
 }
@@ -75,8 +72,7 @@ impl Source for RankingSource {
     async fn load(&self, windows: &[Window]) -> Loaded<Window, Arc<Ranking>> {
         let mut loaded = HashMap::with_capacity(windows.len());
         for window in windows {
-            // Whoever waited behind another reader of the same window takes what that one has found.
-            let ranking = match fresh(&self.recent, *window, self.settings.age_max) {
+            let ranking = match self.memory.find_young(*window) {
                 Some(ranking) => ranking,
                 None => self.read(*window).await?,
             };
@@ -88,9 +84,8 @@ impl Source for RankingSource {
 
 /// Reads rankings for pages.
 pub(crate) struct Rankings {
-    recent: Recent,
-    reader: BatchReader<Window, Arc<Ranking>>,
-    settings: RankingSettings,
+    remembered: Remembered<Window, Arc<Ranking>>,
+    carries_over: bool,
     wait: Duration,
 }
 
@@ -102,11 +97,12 @@ pub(crate) fn rankings(
     queue_max: usize,
     wait: Duration,
 ) -> (Rankings, BatchReaderTask<RankingSource>) {
-    let recent = recent(settings.windows_max);
-    let source = RankingSource { pool, clock, settings, recent: recent.clone() };
-    // One request at a time: whoever wants a ranking that is remembered does not wait for one that is not.
+    let memory = Memory::new(settings.windows_max, settings.age_max);
+    let source = RankingSource { pool, clock, settings, memory: memory.clone() };
+    // One request at a time: a ranking is read for those who want it, and not with the next one's.
     let (reader, task) = batch_reader(source, queue_max, 1);
-    (Rankings { recent, reader, settings, wait }, task)
+    let remembered = Remembered::new(memory, reader);
+    (Rankings { remembered, carries_over: settings.carry_over > 0.0, wait }, task)
 }
 
 impl Rankings {
@@ -115,12 +111,7 @@ impl Rankings {
     /// # Errors
     /// When the database does not answer in time.
     pub(crate) async fn read(&self, window: Window) -> Result<Arc<Ranking>, ApiError> {
-        let window = if self.settings.carry_over > 0.0 { window } else { window.alone() };
-        if let Some(ranking) = fresh(&self.recent, window, self.settings.age_max) {
-            return Ok(ranking);
-        }
-        let loaded = self.reader.read(vec![window]).await?;
-        loaded.get(&window).cloned().ok_or_else(|| ApiError::Internal("a ranking was not read".into()))
+        self.remembered.read(if self.carries_over { window } else { window.alone() }).await
     }
 
     /// The product's rank today; `None` when it has none, and when the ranking cannot be had in time: a page is served
@@ -138,41 +129,5 @@ impl Rankings {
                 None
             }
         }
-    }
-}
-
-fn recent(windows_max: usize) -> Recent {
-    Cache::builder().max_capacity(u64::try_from(windows_max).unwrap_or(u64::MAX)).build()
-}
-
-fn fresh(recent: &Recent, window: Window, age_max: Duration) -> Option<Arc<Ranking>> {
-    let (read_at, ranking) = recent.get(&window)?;
-    (read_at.elapsed() <= age_max).then_some(ranking)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::time::Duration;
-
-    use chrono::{DateTime, TimeDelta, Utc};
-    use tokio::time::Instant;
-
-    use super::{Ranking, fresh, recent};
-    use crate::domain::ranking::{Period, Window};
-
-    #[test]
-    fn so_many_windows_are_remembered_and_no_more() {
-        let recent = recent(3);
-        let now: DateTime<Utc> = "2026-03-09T15:30:00Z".parse().unwrap();
-        for day in 0..20 {
-            let window = Window::new(Period::Daily, None, None, now - TimeDelta::days(day)).unwrap();
-            let ranking = Arc::new(Ranking::new(Vec::new(), now));
-            recent.insert(window, (Instant::now(), ranking));
-            assert!(day > 0 || fresh(&recent, window, Duration::MAX).is_some());
-            assert!(fresh(&recent, window, Duration::ZERO).is_none(), "older than nothing");
-        }
-        recent.run_pending_tasks();
-        assert_eq!(recent.entry_count(), 3);
     }
 }

@@ -21,6 +21,10 @@ pub(crate) enum CountOrder {
     Views,
 }
 
+impl CountOrder {
+    pub(crate) const ALL: [Self; 3] = [Self::Likes, Self::Sales, Self::Views];
+}
+
 #[derive(sqlx::FromRow)]
 struct Counted {
     product_id: i64,

@@ -1,0 +1,209 @@
+//! What costs much to read is remembered for a moment, and read anew before it is too old.
+//!
+//! Invariants: no value is given out that is older than the limit, counted from before its read; so many are
+//! remembered and no more. A value of half the age is given out at once and renewed meanwhile, by one read however many
+//! ask for it, so that nobody waits for what is asked for often.
+
+use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use moka::sync::Cache;
+use tokio::time::Instant;
+
+use crate::batch_reader::BatchReader;
+use crate::error::ApiError;
+
+/// What a source has read, shared with its reader.
+#[derive(Clone)]
+pub(crate) struct Memory<K, V> {
+    entries: Cache<K, Arc<Entry<V>>>,
+    age_max: Duration,
+}
+
+struct Entry<V> {
+    read_at: Instant,
+    value: V,
+    /// Somebody has asked for a newer one.
+    is_renewed: AtomicBool,
+}
+
+impl<K, V> Memory<K, V>
+where
+    K: Copy + Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    pub(crate) fn new(entries_max: usize, age_max: Duration) -> Self {
+        let entries = Cache::builder().max_capacity(u64::try_from(entries_max).unwrap_or(u64::MAX)).build();
+        Self { entries, age_max }
+    }
+
+    /// Remembers what a read that began at `read_at` has found.
+    pub(crate) fn insert(&self, key: K, read_at: Instant, value: V) {
+        let is_renewed = AtomicBool::new(false);
+        self.entries.insert(key, Arc::new(Entry { read_at, value, is_renewed }));
+    }
+
+    /// What need not be read anew yet. A source looks here first: whoever waited behind a reader of the same key takes
+    /// what that one has found.
+    pub(crate) fn find_young(&self, key: K) -> Option<V> {
+        let entry = self.entries.get(&key)?;
+        self.is_young(&entry).then(|| entry.value.clone())
+    }
+
+    fn is_young(&self, entry: &Entry<V>) -> bool {
+        entry.read_at.elapsed() < self.age_max / 2
+    }
+}
+
+/// Reads through a memory.
+pub(crate) struct Remembered<K, V> {
+    memory: Memory<K, V>,
+    reader: BatchReader<K, V>,
+}
+
+impl<K, V> Remembered<K, V>
+where
+    K: Copy + Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// `reader` must be of a source that fills `memory`.
+    pub(crate) fn new(memory: Memory<K, V>, reader: BatchReader<K, V>) -> Self {
+        Self { memory, reader }
+    }
+
+    /// The value of a key, no older than the limit.
+    ///
+    /// # Errors
+    /// When there is none, and the database does not answer.
+    pub(crate) async fn read(&self, key: K) -> Result<V, ApiError> {
+        if let Some(entry) = self.memory.entries.get(&key)
+            && entry.read_at.elapsed() < self.memory.age_max
+        {
+            if !self.memory.is_young(&entry) && !entry.is_renewed.swap(true, Ordering::Relaxed) {
+                self.reader.ask(vec![key]);
+            }
+            return Ok(entry.value.clone());
+        }
+        let read = self.reader.read(vec![key]).await?;
+        read.get(&key).cloned().ok_or_else(|| ApiError::Internal("what was asked for was not read".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::time::Duration;
+
+    use tokio::sync::Semaphore;
+    use tokio::time::Instant;
+
+    use super::{Memory, Remembered};
+    use crate::batch_reader::{Loaded, Source, batch_reader};
+
+    const AGE_MAX: Duration = Duration::from_secs(1_000);
+
+    /// Counts its reads; each waits for a pass and finds how many there have been.
+    struct Counting {
+        memory: Memory<i64, i64>,
+        reads: Arc<AtomicI64>,
+        passes: Arc<Semaphore>,
+    }
+
+    impl Source for Counting {
+        type Key = i64;
+        type Value = i64;
+
+        async fn load(&self, keys: &[i64]) -> Loaded<i64, i64> {
+            let mut loaded = HashMap::new();
+            for key in keys {
+                let value = match self.memory.find_young(*key) {
+                    Some(value) => value,
+                    None => {
+                        let read_at = Instant::now();
+                        self.passes.acquire().await.unwrap().forget();
+                        let value = self.reads.fetch_add(1, Ordering::SeqCst) + 1;
+                        self.memory.insert(*key, read_at, value);
+                        value
+                    }
+                };
+                loaded.insert(*key, value);
+            }
+            Ok(loaded)
+        }
+    }
+
+    struct Fixture {
+        memory: Memory<i64, i64>,
+        remembered: Remembered<i64, i64>,
+        reads: Arc<AtomicI64>,
+        passes: Arc<Semaphore>,
+    }
+
+    fn fixture(entries_max: usize, age_max: Duration) -> Fixture {
+        let memory = Memory::new(entries_max, age_max);
+        let (reads, passes) = (Arc::default(), Arc::new(Semaphore::new(0)));
+        let source =
+            Counting { memory: memory.clone(), reads: Arc::clone(&reads), passes: Arc::clone(&passes) };
+        let (reader, task) = batch_reader(source, 100, 1);
+        tokio::spawn(task.run());
+        Fixture { remembered: Remembered::new(memory.clone(), reader), memory, reads, passes }
+    }
+
+    fn ago(age: Duration) -> Instant {
+        Instant::now().checked_sub(age).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_young_is_given_out_and_what_is_too_old_is_waited_for() {
+        let fixture = fixture(10, AGE_MAX);
+        fixture.memory.insert(1, ago(AGE_MAX / 4), -1);
+        assert_eq!(fixture.remembered.read(1).await.unwrap(), -1);
+        fixture.memory.insert(1, ago(AGE_MAX), -2);
+        fixture.passes.add_permits(1);
+        assert_eq!(fixture.remembered.read(1).await.unwrap(), 1);
+        assert_eq!(fixture.remembered.read(1).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_half_as_old_is_given_out_while_one_read_renews_it() {
+        let fixture = fixture(10, AGE_MAX);
+        fixture.memory.insert(1, ago(AGE_MAX * 3 / 4), -1);
+        for _ in 0..50 {
+            assert_eq!(fixture.remembered.read(1).await.unwrap(), -1, "nobody waits for the read");
+        }
+        fixture.passes.add_permits(50);
+        while fixture.remembered.read(1).await.unwrap() == -1 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(fixture.reads.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_one_key_is_served_by_one_read() {
+        let fixture = fixture(10, AGE_MAX);
+        let waiting = futures_util::future::join_all((0..20).map(|_| fixture.remembered.read(1)));
+        fixture.passes.add_permits(50);
+        assert!(waiting.await.into_iter().all(|value| matches!(value, Ok(1))));
+        assert_eq!(fixture.reads.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn without_an_age_nothing_is_remembered() {
+        let fixture = fixture(10, Duration::ZERO);
+        fixture.passes.add_permits(2);
+        assert_eq!(fixture.remembered.read(1).await.unwrap(), 1);
+        assert_eq!(fixture.remembered.read(1).await.unwrap(), 2);
+    }
+
+    #[test]
+    fn so_many_are_remembered_and_no_more() {
+        let memory = Memory::new(3, AGE_MAX);
+        (0..20).for_each(|key| memory.insert(key, Instant::now(), key));
+        memory.entries.run_pending_tasks();
+        assert_eq!(memory.entries.entry_count(), 3);
+    }
+}

@@ -15,6 +15,7 @@ mod domain;
 mod error;
 mod error_code;
 mod event_log;
+mod group_commit;
 mod listing;
 mod metrics;
 mod rankings;
@@ -43,12 +44,15 @@ pub use store::{ProductRecount, StoreError, recount};
 use batch_reader::{BatchReaderTask, batch_reader};
 use catalog::{CardSource, Catalog};
 use commands::Shop;
+use commands::like_products::LikeGroup;
+use commands::place_orders::OrderGroup;
 use count_orders::{CountOrderSource, CountOrders};
 use counts::{CountReader, CountSource, count_source};
+use group_commit::{Desk, Writer, desk, group_commit};
 use rankings::{RankingSource, Rankings, rankings};
 use remembered::Memory;
 use store::counts::CountOrder;
-use views::{ViewQueue, ViewWriter, view_writer};
+use views::{ViewGroup, ViewRecorder};
 
 /// The schema `shop`; its migrations are recorded inside it.
 #[must_use]
@@ -81,7 +85,9 @@ pub struct Api {
     counts: BatchReaderTask<CountSource>,
     count_orders: BatchReaderTask<CountOrderSource>,
     rankings: BatchReaderTask<RankingSource>,
-    views: ViewWriter,
+    views: Writer<ViewGroup>,
+    orders: Option<Writer<OrderGroup>>,
+    likes: Option<Writer<LikeGroup>>,
 }
 
 /// What every request shares.
@@ -96,7 +102,9 @@ struct App {
     rankings: Rankings,
     /// Places of a ranking.
     ranked_max: usize,
-    views: ViewQueue,
+    views: ViewRecorder,
+    orders: Desk<OrderGroup>,
+    likes: Desk<LikeGroup>,
     concurrency: Semaphore,
 }
 
@@ -124,7 +132,7 @@ impl Api {
         let ApiParts { pool, metrics_pool, cache, log, clock } = parts;
         let shop = Arc::new(Shop { pool: pool.clone(), clock: Arc::clone(&clock), log });
         let (queue_max, batch_max) = (settings.read_queue_max, settings.read_batch_max);
-        let source = CardSource { pool, cache: Arc::clone(&cache) };
+        let source = CardSource { pool: pool.clone(), cache: Arc::clone(&cache) };
         let (cards, card_task) = batch_reader(source, queue_max, batch_max);
         let source = count_source(metrics_pool.clone(), settings.counts_cached_max, settings.counts_age_max);
         let recent = source.recent();
@@ -134,17 +142,19 @@ impl Api {
         let memory = Memory::new(CountOrder::ALL.len(), settings.count_order_age_max);
         let ids_max = settings.page_depth_max + 1;
         let source = CountOrderSource { pool: metrics_pool.clone(), ids_max, memory: memory.clone() };
-        let (orders, order_task) = batch_reader(source, queue_max, batch_max);
-        let count_orders = CountOrders::new(memory, orders);
+        let (by_count, order_task) = batch_reader(source, queue_max, batch_max);
+        let count_orders = CountOrders::new(memory, by_count);
         let (rankings, ranking_task) =
             rankings(metrics_pool.clone(), clock, ranking, queue_max, settings.counts_wait);
-        let (views, view_task) = view_writer(
-            Arc::clone(&shop),
-            settings.view_queue_max,
-            settings.view_batch_max,
-            settings.view_wait,
-            settings.view_commit_wait,
-        );
+        let group = ViewGroup(Arc::clone(&shop));
+        let (queue, view_task) =
+            group_commit(group, pool.clone(), settings.view_queue_max, settings.view_batch_max);
+        let views = ViewRecorder { queue, wait: settings.view_wait, commit_wait: settings.view_commit_wait };
+        let group = OrderGroup(Arc::clone(&shop));
+        let (orders, order_writer) =
+            desk(group, pool.clone(), settings.order_queue_max, settings.order_batch_max);
+        let group = LikeGroup(Arc::clone(&shop));
+        let (likes, like_writer) = desk(group, pool, settings.like_queue_max, settings.like_batch_max);
         let concurrency = Semaphore::new(settings.concurrency_max);
         let catalog = Catalog { cache, cards };
         let app = Arc::new(App {
@@ -158,6 +168,8 @@ impl Api {
             rankings,
             ranked_max: ranking.products_max,
             views,
+            orders,
+            likes,
             concurrency,
         });
         Ok(Self {
@@ -167,6 +179,8 @@ impl Api {
             count_orders: order_task,
             rankings: ranking_task,
             views: view_task,
+            orders: order_writer,
+            likes: like_writer,
         })
     }
 
@@ -175,6 +189,12 @@ impl Api {
     pub fn start(self, listener: TcpListener, lifecycle: &mut Lifecycle) {
         let shutdown = lifecycle.shutdown();
         lifecycle.spawn(TaskKind::ViewWriter, self.views.run());
+        if let Some(writer) = self.orders {
+            lifecycle.spawn(TaskKind::OrderWriter, writer.run());
+        }
+        if let Some(writer) = self.likes {
+            lifecycle.spawn(TaskKind::LikeWriter, writer.run());
+        }
         lifecycle.spawn(TaskKind::CardReader, self.cards.run());
         lifecycle.spawn(TaskKind::CountReader, self.counts.run());
         lifecycle.spawn(TaskKind::CountOrderReader, self.count_orders.run());

@@ -17,8 +17,8 @@ const IN_FLIGHT: &str = "commerce_http_requests_in_flight";
 const VIEWS: &str = "commerce_http_views_total";
 /// How long rankings took to be read, by `period`.
 const RANKING_SECONDS: &str = "commerce_ranking_read_seconds";
-/// Views in one transaction.
-const VIEW_BATCH: &str = "commerce_http_view_batch_views";
+/// Commands in one transaction, by `kind`: `view`, `order`, `like`.
+const GROUP: &str = "commerce_http_group_commands";
 
 pub(crate) fn request(method: &'static str, route: &str, status: u16, took: Duration) {
     let route = route.to_owned();
@@ -51,6 +51,6 @@ pub(crate) fn view(recorded: Recorded) {
     counter!(VIEWS, "recorded" => recorded.as_str()).increment(1);
 }
 
-pub(crate) fn view_batch(views: usize) {
-    histogram!(VIEW_BATCH).record(f64::from(u32::try_from(views).unwrap_or(u32::MAX)));
+pub(crate) fn group(kind: &'static str, commands: usize) {
+    histogram!(GROUP, "kind" => kind).record(f64::from(u32::try_from(commands).unwrap_or(u32::MAX)));
 }

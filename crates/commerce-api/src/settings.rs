@@ -67,6 +67,14 @@ pub struct ApiSettings {
     /// How long a page waits for the commit of a view that the writer has taken.
     #[serde(with = "humantime_serde")]
     pub view_commit_wait: Duration,
+    /// Orders that wait to be placed.
+    pub order_queue_max: usize,
+    /// Orders in one transaction; 0: each has its own, on a connection of its own.
+    pub order_batch_max: usize,
+    /// Likes, given or taken back, that wait to be written.
+    pub like_queue_max: usize,
+    /// Likes in one transaction; 0: each has its own.
+    pub like_batch_max: usize,
     /// Views that wait to be written.
     pub view_queue_max: usize,
     /// Views in one transaction.
@@ -254,6 +262,8 @@ impl ApiSettings {
             ("api.searched_products_max", self.searched_products_max),
             ("api.filtered_products_max", self.filtered_products_max),
             ("api.page_size_default", self.page_size_default),
+            ("api.order_queue_max", self.order_queue_max),
+            ("api.like_queue_max", self.like_queue_max),
             ("api.view_queue_max", self.view_queue_max),
             ("api.view_batch_max", self.view_batch_max),
             ("api.read_queue_max", self.read_queue_max),

@@ -23,6 +23,10 @@ pub enum TaskKind {
     Management,
     /// Group commit of product views: writes until the server has ended.
     ViewWriter,
+    /// Group commit of orders: writes until the server has ended.
+    OrderWriter,
+    /// Group commit of likes: writes until the server has ended.
+    LikeWriter,
     /// Batch reads of product cards: answers until the server has ended.
     CardReader,
     /// Batch reads of counts: answers until the server has ended.
@@ -53,6 +57,8 @@ impl fmt::Display for TaskKind {
             Self::Api => "api",
             Self::Management => "management",
             Self::ViewWriter => "view-writer",
+            Self::OrderWriter => "order-writer",
+            Self::LikeWriter => "like-writer",
             Self::CardReader => "card-reader",
             Self::CountReader => "count-reader",
             Self::CountOrderReader => "count-order-reader",

@@ -6,8 +6,9 @@ use chrono::{DateTime, Utc};
 use commerce_events::{Event, OrderEvent, OrderV1};
 use sha2::{Digest, Sha256};
 
+use super::Shop;
+use super::place_orders::PlaceOrder;
 use super::shift_stock::{shift_stock, stock_events};
-use super::{Context, Shop};
 use crate::domain::Line;
 use crate::domain::order::{Wanted, total};
 use crate::error::ApiError;
@@ -24,14 +25,11 @@ pub(crate) struct Placed {
     pub(crate) lines: Vec<Line>,
 }
 
-/// Places an order of `wanted`, which is merged and in product order. With a key, a repetition answers the first
-/// order; the key of another request is refused.
-pub(crate) async fn place_order(
-    shop: &Shop,
-    context: &Context,
-    wanted: &[Wanted],
-    key: Option<&str>,
-) -> Result<Placed, ApiError> {
+/// Places one order in a transaction of its own. With a key, a repetition answers the first order; the key of another
+/// request is refused.
+pub(crate) async fn place_order(shop: &Shop, order: &PlaceOrder) -> Result<Placed, ApiError> {
+    let PlaceOrder { context, wanted, key } = order;
+    let key = key.as_deref();
     let digest = digest(wanted);
     let mut session = Session::begin(&shop.pool).await?;
     let products: Vec<i64> = wanted.iter().map(|line| line.product_id).collect();
@@ -107,9 +105,18 @@ async fn find_earlier(
     if earlier != digest {
         return Err(ApiError::IdempotencyKeyReused);
     }
+    load_placed(session, user_id, order_id).await.map(Some)
+}
+
+/// An order as it was placed.
+pub(super) async fn load_placed(
+    session: &mut Session,
+    user_id: i64,
+    order_id: i64,
+) -> Result<Placed, ApiError> {
     let order = find_order(session, user_id, order_id).await?.ok_or(ApiError::NoOrder)?;
     let lines = list_lines(session, order_id).await?;
-    Ok(Some(Placed { order_id, total_amount: order.total_amount, ordered_at: order.ordered_at, lines }))
+    Ok(Placed { order_id, total_amount: order.total_amount, ordered_at: order.ordered_at, lines })
 }
 
 /// The same key was used while this request waited for stock: everything it did is given up, and the winner's answer
@@ -131,7 +138,7 @@ async fn after_lost_race(
 }
 
 /// What makes two requests the same: products and quantities, not how the lines were written down.
-fn digest(wanted: &[Wanted]) -> Vec<u8> {
+pub(super) fn digest(wanted: &[Wanted]) -> Vec<u8> {
     let mut hasher = Sha256::new();
     for line in wanted {
         hasher.update(line.product_id.to_be_bytes());

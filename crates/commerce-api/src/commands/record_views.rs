@@ -8,28 +8,14 @@ use crate::event_log::Occurrence;
 use crate::store::{Session, StoreError};
 use crate::views::{Recorded, View};
 
-/// Appends one event a view.
-pub(crate) async fn append_views(
-    shop: &Shop,
-    session: &mut Session,
-    views: &[&View],
-) -> Result<(), ApiError> {
-    let occurrences: Vec<Occurrence<'_>> = views
-        .iter()
-        .map(|view| Occurrence {
-            event: Event::View(ViewEvent::Viewed(ProductViewV1 {
-                product_id: view.product_id,
-                user_id: view.user_id,
-            })),
-            occurred_at: view.viewed_at,
-            traceparent: view.traceparent.as_deref(),
-        })
-        .collect();
-    Ok(shop.log.append(session, &occurrences).await?)
-}
-
-/// Commits; a connection that broke leaves open whether the views are recorded.
-pub(crate) async fn commit_views(shop: &Shop, session: Session) -> Recorded {
+/// Appends one event a view and commits; a connection that broke leaves open whether the views are recorded.
+pub(crate) async fn record_views(shop: &Shop, mut session: Session, views: &[View]) -> Recorded {
+    let occurrences: Vec<Occurrence<'_>> = views.iter().map(occurrence).collect();
+    if let Err(error) = shop.log.append(&mut session, &occurrences).await {
+        // Dropping the session ends its transaction without a commit.
+        tracing::warn!(error = %Chain(&ApiError::from(error)), "views are not recorded");
+        return Recorded::No;
+    }
     match session.commit().await {
         Ok(()) => {
             shop.log.committed();
@@ -42,5 +28,14 @@ pub(crate) async fn commit_views(shop: &Shop, session: Session) -> Recorded {
                 StoreError::Refused { .. } | StoreError::Statement(_) => Recorded::No,
             }
         }
+    }
+}
+
+fn occurrence(view: &View) -> Occurrence<'_> {
+    let viewed = ProductViewV1 { product_id: view.product_id, user_id: view.user_id };
+    Occurrence {
+        event: Event::View(ViewEvent::Viewed(viewed)),
+        occurred_at: view.viewed_at,
+        traceparent: view.traceparent.as_deref(),
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod filter;
 pub(crate) mod money;
 pub(crate) mod order;
 pub(crate) mod page;
+pub(crate) mod placing;
 pub(crate) mod product;
 pub(crate) mod ranking;
 pub(crate) mod request;

@@ -12,7 +12,7 @@ use super::envelope::{Failure, Success, success};
 use super::extract::{Buyer, PathId, Slice, SliceQuery};
 use super::products::{PageResponse, ProductResponse, product_page};
 use crate::App;
-use crate::commands::like_product::{like_product, unlike_product};
+use crate::commands::like_products::LikeProduct;
 use crate::error::ApiError;
 use crate::store::Session;
 use crate::store::likes::list_liked;
@@ -44,7 +44,7 @@ pub(super) async fn like(
     Buyer(context): Buyer,
     PathId(product_id): PathId,
 ) -> Result<Response, ApiError> {
-    let changed = like_product(&app.shop, &context, product_id).await?;
+    let changed = app.likes.call(LikeProduct { context, product_id, is_liked: true }).await?;
     Ok(success(StatusCode::OK, LikeResponse { product_id, liked: true, changed }))
 }
 
@@ -66,7 +66,7 @@ pub(super) async fn unlike(
     Buyer(context): Buyer,
     PathId(product_id): PathId,
 ) -> Result<Response, ApiError> {
-    let changed = unlike_product(&app.shop, &context, product_id).await?;
+    let changed = app.likes.call(LikeProduct { context, product_id, is_liked: false }).await?;
     Ok(success(StatusCode::OK, LikeResponse { product_id, liked: false, changed }))
 }
 

@@ -14,7 +14,8 @@ use super::extract::{Body, Buyer, IdempotencyKey, PathId, Slice, SliceQuery};
 use super::products::PageResponse;
 use crate::App;
 use crate::commands::cancel_order::cancel_order;
-use crate::commands::place_order::{Placed, place_order};
+use crate::commands::place_order::Placed;
+use crate::commands::place_orders::PlaceOrder;
 use crate::domain::Line;
 use crate::domain::order::{Wanted, merge_lines};
 use crate::error::ApiError;
@@ -131,7 +132,7 @@ pub(super) async fn place(
         .map(|item| Wanted { product_id: item.product_id, quantity: item.quantity })
         .collect();
     let wanted = merge_lines(&items, app.settings.order_limits())?;
-    let placed = place_order(&app.shop, &context, &wanted, key.as_deref()).await?;
+    let placed = app.orders.call(PlaceOrder { context, wanted, key }).await?;
     Ok(success(StatusCode::CREATED, PlacedResponse::from(placed)))
 }
 

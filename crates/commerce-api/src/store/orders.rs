@@ -65,6 +65,90 @@ pub(crate) async fn insert_order(
     .await?)
 }
 
+/// Writes orders with their lines and remembered answers; their ids, in the same order.
+///
+/// # Errors
+/// A refusal of [`KEY_TAKEN`] when one of the keys was used meanwhile; nothing may be committed then.
+pub(crate) async fn insert_orders(
+    connection: &mut PgConnection,
+    orders: &[NewOrder<'_>],
+) -> Result<Vec<i64>, StoreError> {
+    let place = |index: usize| i64::try_from(index + 1).unwrap_or(i64::MAX);
+    let mut line_places = Vec::new();
+    let (mut line_numbers, mut products, mut quantities, mut prices) = (vec![], vec![], vec![], vec![]);
+    let (mut key_places, mut keys, mut digests) = (vec![], vec![], vec![]);
+    for (index, order) in orders.iter().enumerate() {
+        for (number, line) in (1_i32..).zip(order.lines) {
+            line_places.push(place(index));
+            line_numbers.push(number);
+            products.push(line.product_id);
+            quantities.push(line.quantity);
+            prices.push(line.unit_price);
+        }
+        if let Some((key, digest)) = order.idempotency {
+            key_places.push(place(index));
+            keys.push(key);
+            digests.push(digest);
+        }
+    }
+    Ok(sqlx::query_scalar(
+        "-- Ids are drawn before, so that the lines know them.
+         with placed as materialized (
+             select nextval(pg_get_serial_sequence('shop.orders', 'id')) as id, o.*
+               from unnest($1::bigint[], $2::bigint[], $3::timestamptz[])
+                    with ordinality as o(user_id, total_amount, ordered_at, place)),
+         written as (
+             insert into shop.orders (id, user_id, total_amount, ordered_at) overriding system value
+             select id, user_id, total_amount, ordered_at from placed order by place),
+         lines as (
+             insert into shop.order_line (order_id, line, product_id, quantity, unit_price)
+             select placed.id, l.line, l.product_id, l.quantity, l.unit_price
+               from unnest($4::bigint[], $5::integer[], $6::bigint[], $7::bigint[], $8::bigint[])
+                    as l(place, line, product_id, quantity, unit_price)
+               join placed using (place)),
+         remembered as (
+             insert into shop.idempotent_response (user_id, idempotency_key, request_digest, order_id)
+             select placed.user_id, k.key, k.digest, placed.id
+               from unnest($9::bigint[], $10::text[], $11::bytea[]) as k(place, key, digest)
+               join placed using (place)
+              order by placed.user_id, k.key)
+         select id from placed order by place",
+    )
+    .bind(orders.iter().map(|order| order.user_id).collect::<Vec<_>>())
+    .bind(orders.iter().map(|order| order.total_amount).collect::<Vec<_>>())
+    .bind(orders.iter().map(|order| order.ordered_at).collect::<Vec<_>>())
+    .bind(line_places)
+    .bind(line_numbers)
+    .bind(products)
+    .bind(quantities)
+    .bind(prices)
+    .bind(key_places)
+    .bind(keys)
+    .bind(digests)
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Earlier requests with these keys of these buyers: buyer, key, digest, order.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn find_responses(
+    connection: &mut PgConnection,
+    users: &[i64],
+    keys: &[&str],
+) -> Result<Vec<(i64, String, Vec<u8>, i64)>, StoreError> {
+    Ok(sqlx::query_as(
+        "select r.user_id, r.idempotency_key, r.request_digest, r.order_id
+           from (select distinct * from unnest($1::bigint[], $2::text[]) as w(user_id, key)) wanted
+           join shop.idempotent_response r on r.user_id = wanted.user_id and r.idempotency_key = wanted.key",
+    )
+    .bind(users)
+    .bind(keys)
+    .fetch_all(connection)
+    .await?)
+}
+
 /// The digest and the order of an earlier request with the same key.
 ///
 /// # Errors

@@ -94,3 +94,17 @@ pub(crate) async fn update_facts(
         .await?;
     Ok(done.rows_affected() == 1)
 }
+
+/// Prices of those of the products that exist.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn list_prices(
+    connection: &mut PgConnection,
+    product_ids: &[i64],
+) -> Result<Vec<(i64, i64)>, StoreError> {
+    Ok(sqlx::query_as("select id, price from shop.product where id = any($1)")
+        .bind(product_ids)
+        .fetch_all(connection)
+        .await?)
+}

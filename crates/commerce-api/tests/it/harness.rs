@@ -12,7 +12,7 @@ use runtime::database::{DatabaseSettings, Pool, pool};
 use runtime::{Clock, Lifecycle, SystemClock};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
-use testkit::TestDatabase;
+use testkit::{TestDatabase, eventually};
 use tokio_util::sync::CancellationToken;
 
 /// A stored event.
@@ -93,6 +93,10 @@ pub(crate) fn api_settings() -> ApiSettings {
         // Wide: a noisy machine must not make a view too late.
         view_wait: Duration::from_secs(30),
         view_commit_wait: Duration::from_secs(30),
+        order_queue_max: 1_000,
+        order_batch_max: 200,
+        like_queue_max: 1_000,
+        like_batch_max: 500,
         view_queue_max: 1_000,
         view_batch_max: 500,
         counts_wait: Duration::from_secs(30),
@@ -333,6 +337,20 @@ impl TestShop {
         let sql = format!("begin; set local lock_timeout = '60s'; lock table {table} in exclusive mode");
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut blocker).await?;
         Ok(blocker)
+    }
+
+    /// Waits until somebody waits for a lock in the database, a writer for what [`Self::hold`] holds.
+    pub(crate) async fn writer_waits(&self) -> anyhow::Result<()> {
+        eventually("the writer waits for the table", async || {
+            let waiting = self
+                .number(
+                    "select count(*) from pg_locks where not granted
+                     and database = (select oid from pg_database where datname = current_database())",
+                )
+                .await?;
+            Ok((waiting > 0).then_some(()))
+        })
+        .await
     }
 
     /// One number of the database.

@@ -5,6 +5,7 @@
 mod access;
 mod atomicity;
 mod document;
+mod groups;
 mod harness;
 mod hostile;
 mod import;

@@ -16,19 +16,6 @@ async fn stored_views(shop: &TestShop) -> anyhow::Result<i64> {
     shop.number("select count(*) from outbox.event where event_type = 'ProductViewed'").await
 }
 
-async fn writer_waits(shop: &TestShop) -> anyhow::Result<()> {
-    eventually("the writer waits for the table", async || {
-        let waiting = shop
-            .number(
-                "select count(*) from pg_locks where not granted
-                 and database = (select oid from pg_database where datname = current_database())",
-            )
-            .await?;
-        Ok((waiting > 0).then_some(()))
-    })
-    .await
-}
-
 #[tokio::test]
 async fn a_recorded_view_is_committed_before_its_page_is_answered() -> anyhow::Result<()> {
     let shop = TestShop::start().await?;
@@ -55,7 +42,7 @@ async fn many_views_share_a_transaction_and_none_is_lost() -> anyhow::Result<()>
     let mut blocker = shop.hold("outbox.event").await?;
     let pages = try_join_all((0..200).map(|_| shop.show(product)));
     let release = async {
-        writer_waits(&shop).await?;
+        shop.writer_waits().await?;
         blocker.execute("commit").await?;
         anyhow::Ok(())
     };
@@ -81,7 +68,7 @@ async fn a_view_that_was_not_taken_in_time_is_withdrawn_for_ever() -> anyhow::Re
     let mut blocker = shop.hold("outbox.event").await?;
     let taken = shop.show(product);
     let late = async {
-        writer_waits(&shop).await?;
+        shop.writer_waits().await?;
         let late = try_join_all((0..10).map(|_| shop.show(product))).await?;
         blocker.execute("commit").await?;
         anyhow::Ok(late)

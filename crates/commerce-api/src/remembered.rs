@@ -35,7 +35,11 @@ where
     V: Clone + Send + Sync + 'static,
 {
     pub(crate) fn new(entries_max: usize, age_max: Duration) -> Self {
-        let entries = Cache::builder().max_capacity(u64::try_from(entries_max).unwrap_or(u64::MAX)).build();
+        let entries = Cache::builder()
+            .max_capacity(u64::try_from(entries_max).unwrap_or(u64::MAX))
+            // What is too old makes room.
+            .time_to_live(age_max)
+            .build();
         Self { entries, age_max }
     }
 

@@ -15,6 +15,8 @@ const BUYER: &str = "7";
 /// Database, topics and cache keys of one test.
 pub(crate) struct Shop {
     pub(crate) database: TestDatabase,
+    /// Where the counts are, when not there.
+    counts: Option<TestDatabase>,
     pub(crate) topics: TestTopics,
     api_port: u16,
     http: reqwest::Client,
@@ -30,8 +32,18 @@ pub(crate) struct Role {
 impl Shop {
     /// Migrated, nothing running.
     pub(crate) async fn open() -> Result<Self> {
+        Self::open_over(None).await
+    }
+
+    /// The same, with the counts in a database of their own.
+    pub(crate) async fn open_with_counts_apart() -> Result<Self> {
+        Self::open_over(Some(TestDatabase::create(&[]).await?)).await
+    }
+
+    async fn open_over(counts: Option<TestDatabase>) -> Result<Self> {
         let shop = Self {
             database: TestDatabase::create(&[]).await?,
+            counts,
             topics: TestTopics::new()?,
             api_port: free_port()?,
             http: reqwest::Client::builder().timeout(Duration::from_secs(30)).build()?,
@@ -53,6 +65,9 @@ impl Shop {
             .env("COMMERCE_PROCESS_INSTANCE", format!("{}{subcommand}", self.topics.prefix()))
             .env("COMMERCE_LOG_FILTER", "warn")
             .stdin(Stdio::null());
+        if let Some(counts) = &self.counts {
+            command.env("COMMERCE_METRICS_DATABASE_URL", counts.url());
+        }
         command
     }
 

@@ -7,3 +7,6 @@
 pub mod inbox;
 pub mod outbox;
 mod process;
+mod server;
+
+pub use server::Server;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::services::{self, ServiceEnv};
+use crate::services::{self, Service, ServiceEnv};
 use crate::tidy;
 
 /// Kill points and relays that are wrong on purpose exist only in test builds: these features compile them in.
@@ -33,12 +33,21 @@ impl Services {
 
     /// Options that say how to stop and start Kafka, if it is ours to stop.
     fn broker_commands(&self) -> Result<Vec<String>> {
-        if !self.environment.ours.contains(&services::Service::Kafka) {
+        self.commands("broker", Service::Kafka, "stop")
+    }
+
+    /// The same for PostgreSQL, which is stopped without a chance to write anything: that is what has to be survived.
+    fn postgres_commands(&self) -> Result<Vec<String>> {
+        self.commands("postgres", Service::Postgres, "stop --kill")
+    }
+
+    fn commands(&self, option: &str, service: Service, stop: &str) -> Result<Vec<String>> {
+        if !self.environment.ours.contains(&service) {
             return Ok(Vec::new());
         }
         let this = std::env::current_exe().context("the path of this program")?;
-        let call = |what: &str| format!("'{}' services {what} kafka", this.display());
-        Ok(vec!["--broker-stop".to_owned(), call("stop"), "--broker-start".to_owned(), call("start")])
+        let call = |what: &str| format!("'{}' services {what} {service}", this.display());
+        Ok(vec![format!("--{option}-stop"), call(stop), format!("--{option}-start"), call("start")])
     }
 }
 
@@ -79,9 +88,11 @@ pub(crate) fn torture(arguments: &[String]) -> Result<()> {
     let services = Services::up()?;
     let mut command = services.command(target_directory()?.join("release/torture"));
     command.args(arguments);
-    if arguments.first().is_some_and(|subject| subject == "outbox") {
-        command.args(services.broker_commands()?);
-    }
+    match arguments.first().map(String::as_str) {
+        Some("outbox") => command.args(services.broker_commands()?),
+        Some("inbox") => command.args(services.broker_commands()?).args(services.postgres_commands()?),
+        Some(_) | None => &mut command,
+    };
     run(&mut command)
 }
 

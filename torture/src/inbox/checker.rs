@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::stage::Stage;
 use super::store;
+use crate::Server;
 
 /// Time between two snapshots.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -22,19 +23,40 @@ pub(crate) struct Checked {
     pub(crate) first: Option<String>,
 }
 
-/// Asks until it is stopped.
-pub(crate) async fn check(stage: &Stage, stop: &CancellationToken) -> Result<Checked> {
-    let mut connection = stage.connect().await?;
+/// Asks until it is stopped. While `postgres` is away nobody can be asked.
+pub(crate) async fn check(
+    stage: &Stage,
+    postgres: Option<&Server>,
+    stop: &CancellationToken,
+) -> Result<Checked> {
+    let is_away = || postgres.is_some_and(Server::is_away);
+    let mut connection = None;
     let mut ticks = tokio::time::interval(INTERVAL);
     let mut checked = Checked::default();
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        checked.snapshots += 1;
-        if let Some(text) = difference(&mut connection).await? {
-            checked.wrong += 1;
-            checked.first.get_or_insert(text);
+        let was_away = is_away();
+        match look(stage, &mut connection).await {
+            Ok(difference) => {
+                checked.snapshots += 1;
+                checked.wrong += u64::from(difference.is_some());
+                checked.first = checked.first.or(difference);
+            }
+            Err(_) if was_away || is_away() => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(checked)
+}
+
+/// Keeps its connection only after a success: one that failed may be gone with its server.
+async fn look(stage: &Stage, place: &mut Option<PgConnection>) -> Result<Option<String>> {
+    let mut connection = match place.take() {
+        Some(connection) => connection,
+        None => stage.connect().await?,
+    };
+    let difference = difference(&mut connection).await?;
+    *place = Some(connection);
+    Ok(difference)
 }
 
 /// What is wrong in this instant.

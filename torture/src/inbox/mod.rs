@@ -22,13 +22,16 @@ mod variant;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 
 pub use member_process::{MemberArguments, run_member};
 pub use point::{POINTS, Point, Trouble};
 pub use prove::{CELLS, DRAIN_MAX, Proof, cell, prove_one};
-pub use run::{Outcome, RunSettings, run_once};
+pub use run::{Outcome, RunSettings, Servers, run_once};
 pub use variant::Variant;
+
+use crate::Server;
+use crate::server::BrokerArguments;
 
 /// `cargo x torture inbox`
 #[derive(Debug, clap::Args)]
@@ -45,9 +48,41 @@ pub struct Arguments {
     /// Other troubles than kills: members frozen, members that come and go, a database that refuses
     #[arg(long)]
     faults: bool,
+    /// Stops and starts Kafka and PostgreSQL instead, under three members with poison
+    #[arg(long, conflicts_with = "faults")]
+    restarts: bool,
     /// Runs each wrong consumer, and fails unless every one is caught
     #[arg(long)]
     prove: bool,
+    #[command(flatten)]
+    broker: BrokerArguments,
+    /// Shell command that stops PostgreSQL, the harder the better; without it PostgreSQL is never stopped
+    #[arg(long, requires = "postgres_start")]
+    postgres_stop: Option<String>,
+    /// Shell command that starts PostgreSQL and waits until it answers
+    #[arg(long, requires = "postgres_stop")]
+    postgres_start: Option<String>,
+}
+
+impl Arguments {
+    fn servers(&self) -> Servers {
+        Servers {
+            broker: self.broker.server(),
+            postgres: Server::new(self.postgres_stop.clone(), self.postgres_start.clone()),
+        }
+    }
+
+    /// The right consumer's run in one cell, or that of the consumer that was asked for.
+    fn run_in(&self, program: PathBuf, seed: u64, cell_of: (usize, bool)) -> RunSettings {
+        let mut settings = cell(program, seed, cell_of);
+        settings.variant = self.consumer;
+        settings.traffic = Duration::from_secs_f64(self.minutes * 60.0);
+        settings.shows_progress = true;
+        if self.faults {
+            settings.troubles = Trouble::FAULTS.to_vec();
+        }
+        settings
+    }
 }
 
 /// Runs what was asked for and prints it; an error means that something was violated.
@@ -61,23 +96,43 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
     if arguments.prove {
         return prove_all(program, seed).await;
     }
-    let runs = CELLS.map(|cell_of| {
-        let mut settings = cell(program.clone(), seed, cell_of);
-        settings.variant = arguments.consumer;
-        settings.traffic = Duration::from_secs_f64(arguments.minutes * 60.0);
-        settings.shows_progress = true;
-        if arguments.faults {
-            settings.troubles = Trouble::FAULTS.to_vec();
-        }
-        settings
-    });
-    let [first, second, third, fourth] = &runs;
+    if arguments.restarts {
+        return restart_servers(arguments, program, seed).await;
+    }
     // Members wait for the group most of the time, so the cells run beside each other.
+    let runs = CELLS.map(|cell_of| arguments.run_in(program.clone(), seed, cell_of));
+    let [first, second, third, fourth] = &runs;
     let outcomes = tokio::try_join!(run_once(first), run_once(second), run_once(third), run_once(fourth))?;
     let outcomes: [Outcome; 4] = outcomes.into();
-    let runs: Vec<(RunSettings, Outcome)> = runs.into_iter().zip(outcomes).collect();
-    eprintln!("{}", report::table(&runs));
-    for (settings, outcome) in &runs {
+    accept(seed, &runs.into_iter().zip(outcomes).collect::<Vec<_>>())
+}
+
+/// Alone, because a server is away for every run that uses it.
+async fn restart_servers(arguments: &Arguments, program: PathBuf, seed: u64) -> Result<()> {
+    let servers = arguments.servers();
+    let mut settings = arguments.run_in(program, seed, (3, true));
+    settings.troubles = servers.restarts();
+    settings.servers = servers.clone();
+    ensure!(
+        !settings.troubles.is_empty(),
+        "--restarts needs --broker-stop and --broker-start, or the same of postgres"
+    );
+    let outcome = tokio::select! {
+        outcome = run_once(&settings) => outcome,
+        interrupted = tokio::signal::ctrl_c() => match interrupted {
+            Ok(()) => Err(anyhow!("interrupted")),
+            Err(error) => Err(error.into()),
+        },
+    };
+    // Whatever ended the run, the servers are others' as well.
+    servers.restore().await?;
+    accept(seed, &[(settings, outcome?)])
+}
+
+/// Prints what runs came to; an error if anything is wrong with one.
+fn accept(seed: u64, runs: &[(RunSettings, Outcome)]) -> Result<()> {
+    eprintln!("{}", report::table(runs));
+    for (settings, outcome) in runs {
         ensure!(
             outcome.unreached.is_empty(),
             "not reached under seed {seed}: {}",

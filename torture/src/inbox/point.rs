@@ -64,6 +64,10 @@ pub enum Trouble {
     StatementTimeout,
     /// The server has no connection left for the members.
     ConnectionLimit,
+    /// Kafka is stopped and started again; the run has the commands.
+    BrokerRestart,
+    /// PostgreSQL likewise.
+    PostgresRestart,
 }
 
 impl Trouble {
@@ -73,7 +77,7 @@ impl Trouble {
         POINTS.into_iter().filter(|point| poison || !point.needs_poison).map(Self::Kill).collect()
     }
 
-    /// Every trouble but the kills.
+    /// Every trouble but the kills that needs no server of one's own.
     pub const FAULTS: [Self; 6] = [
         Self::Freeze,
         Self::FreezeInside,
@@ -111,6 +115,8 @@ impl Trouble {
             Self::Terminate => "connections terminated",
             Self::StatementTimeout => "statement timeout",
             Self::ConnectionLimit => "connection limit",
+            Self::BrokerRestart => "Kafka restarted",
+            Self::PostgresRestart => "PostgreSQL restarted",
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::point::Trouble;
-use super::run::{Outcome, RunSettings, run_once};
+use super::run::{Outcome, RunSettings, Servers, run_once};
 use super::variant::Variant;
 
 /// Members and whether there is poison.
@@ -51,6 +51,7 @@ pub fn cell(program: PathBuf, seed: u64, (members, poison): (usize, bool)) -> Ru
         troubles: Trouble::kills(poison),
         traffic: Duration::ZERO,
         drain_max: DRAIN_MAX,
+        servers: Servers::default(),
         shows_progress: false,
     }
 }

@@ -24,6 +24,7 @@ use super::store;
 use super::traffic::{Ledger, produce};
 use super::trouble::Troublemaker;
 use super::variant::Variant;
+use crate::Server;
 
 /// Pause between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -47,8 +48,36 @@ pub struct RunSettings {
     pub traffic: Duration,
     /// Longest wait until everything is consumed when nothing is disturbed any more.
     pub drain_max: Duration,
+    /// Those that may be stopped; a trouble that stops another one fails the run.
+    pub servers: Servers,
     /// Whether progress goes to standard error.
     pub shows_progress: bool,
+}
+
+/// The servers that a run may stop.
+#[derive(Debug, Clone, Default)]
+pub struct Servers {
+    /// Kafka.
+    pub broker: Option<Server>,
+    /// PostgreSQL.
+    pub postgres: Option<Server>,
+}
+
+impl Servers {
+    /// The restarts that can be made.
+    #[must_use]
+    pub fn restarts(&self) -> Vec<Trouble> {
+        let broker = self.broker.iter().map(|_| Trouble::BrokerRestart);
+        broker.chain(self.postgres.iter().map(|_| Trouble::PostgresRestart)).collect()
+    }
+
+    /// Starts whatever a run has left stopped.
+    pub(crate) async fn restore(&self) -> Result<()> {
+        for server in self.broker.iter().chain(&self.postgres) {
+            server.restore().await?;
+        }
+        Ok(())
+    }
 }
 
 /// What a run came to.
@@ -96,7 +125,6 @@ async fn on_stage(settings: &RunSettings, stage: &Arc<Stage>) -> Result<Outcome>
     let mut members = Members::new(stage, settings.program.clone(), settings.variant, settings.members);
     let (ledger, mut outcome) = (Mutex::new(Ledger::default()), Outcome::default());
     let (end_of_traffic, end) = (CancellationToken::new(), CancellationToken::new());
-    let mut connection = stage.connect().await?;
     let work = async {
         let worked = async {
             let producing = produce(stage, &ledger, settings.seed, settings.poison, &end_of_traffic);
@@ -108,13 +136,13 @@ async fn on_stage(settings: &RunSettings, stage: &Arc<Stage>) -> Result<Outcome>
             tokio::try_join!(producing, troubling)?;
             let ledger = ledger.lock().map(|mut ledger| std::mem::take(&mut *ledger));
             let ledger = ledger.map_err(|_| anyhow!("the producer panicked"))?;
-            settle(settings, stage, &mut members, &ledger, &mut connection, &mut outcome).await
+            settle(settings, stage, &mut members, &ledger, &mut outcome).await
         };
         let worked = worked.await;
         end.cancel();
         worked
     };
-    let (checked, ()) = tokio::try_join!(check(stage, &end), work)?;
+    let (checked, ()) = tokio::try_join!(check(stage, settings.servers.postgres.as_ref(), &end), work)?;
     let Checked { snapshots, wrong, first } = checked;
     if wrong > 0 {
         outcome.violations.insert("snapshots whose sums disagree", wrong);
@@ -144,7 +172,7 @@ async fn make_troubles(
         }
     }
     let (connection, random) = (stage.connect().await?, StdRng::seed_from_u64(settings.seed));
-    let mut maker = Troublemaker { stage, members, connection, random };
+    let mut maker = Troublemaker { stage, members, servers: &settings.servers, connection, random };
     let mut slot = 0;
     loop {
         for trouble in &settings.troubles {
@@ -180,9 +208,9 @@ async fn settle(
     stage: &Stage,
     members: &mut Members,
     ledger: &Ledger,
-    connection: &mut PgConnection,
     outcome: &mut Outcome,
 ) -> Result<()> {
+    let connection = &mut stage.connect().await?;
     outcome.events = u64::try_from(ledger.events.len())?;
     outcome.records = ledger.records;
     let is_drained = drain(settings, stage, connection).await?;

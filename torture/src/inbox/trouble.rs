@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use sqlx::{Connection as _, PgConnection};
+use testkit::eventually_within;
 use tokio::time::Instant;
 
 use super::member_process::SESSION_TIMEOUT;
 use super::members::Members;
 use super::point::{Cause, Point, Trouble};
+use super::run::Servers;
 use super::stage::Stage;
 use super::store;
+use crate::Server;
 
 /// Longest wait for a member that is to die at a point.
 const REACH_MAX: Duration = Duration::from_secs(30);
@@ -39,10 +42,16 @@ const OUT_OF_ORDER: Duration = Duration::from_secs(4);
 /// Far above what a statement of a member takes, far below how long it has to wait.
 const STATEMENT_LIMIT: &str = "500ms";
 
+/// How long a server is away.
+const OUTAGE: Duration = Duration::from_secs(4);
+/// Longest wait until every partition goes on after an outage: members begin anew, and the group finds itself again.
+const GO_ON_MAX: Duration = Duration::from_secs(60);
+
 /// Makes troubles on a stage.
 pub(crate) struct Troublemaker<'a> {
     pub(crate) stage: &'a Stage,
     pub(crate) members: &'a mut Members,
+    pub(crate) servers: &'a Servers,
     pub(crate) connection: PgConnection,
     pub(crate) random: StdRng,
 }
@@ -58,6 +67,8 @@ impl Troublemaker<'_> {
             Trouble::Terminate => self.terminate().await?,
             Trouble::StatementTimeout => return self.time_out().await,
             Trouble::ConnectionLimit => return self.limit_connections().await,
+            Trouble::BrokerRestart => self.restart(self.servers.broker.as_ref(), slot).await?,
+            Trouble::PostgresRestart => self.restart(self.servers.postgres.as_ref(), slot).await?,
         }
         Ok(true)
     }
@@ -144,6 +155,28 @@ impl Troublemaker<'_> {
             tokio::time::sleep(TERMINATION_INTERVAL).await;
         }
         ensure!(ended > 0, "no member had a connection");
+        self.members.ensure_alive()
+    }
+
+    /// A server is stopped and started again. The member at `slot` is killed meanwhile, and its successor begins while the
+    /// server is away; afterwards every partition must go on.
+    async fn restart(&mut self, server: Option<&Server>, slot: usize) -> Result<()> {
+        let server = server.context("the server is not ours to stop")?;
+        server.stop().await?;
+        self.members.kill(slot).await?;
+        self.members.start(slot, None)?;
+        tokio::time::sleep(OUTAGE).await;
+        self.members.ensure_alive()?;
+        server.start().await?;
+        self.connection = self.stage.connect().await?;
+        let topic = self.stage.topic();
+        let before = store::list_offsets(&mut self.connection, &topic).await?;
+        ensure!(!before.is_empty(), "no partition has an offset");
+        eventually_within(GO_ON_MAX, "every partition goes on", async || {
+            let offsets = store::list_offsets(&mut self.connection, &topic).await?;
+            Ok(before.iter().all(|(partition, offset)| offsets.get(partition) > Some(offset)).then_some(()))
+        })
+        .await?;
         self.members.ensure_alive()
     }
 

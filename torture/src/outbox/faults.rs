@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use sqlx::PgConnection;
 use testkit::Line;
-use tokio::process::Command;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::relay_process::LEASE;
 use super::relays::Relays;
+use crate::Server;
 
 /// Time between two faults.
 const PAUSE_MILLIS: std::ops::RangeInclusive<u64> = 50..=700;
@@ -30,7 +30,7 @@ pub(crate) async fn disturb(
     relays: &mut Relays,
     connection: &mut PgConnection,
     random: &mut StdRng,
-    broker: Option<&(String, String)>,
+    broker: Option<&Server>,
     stop: &CancellationToken,
 ) -> Result<()> {
     let mut heal_at = [None; SLOTS];
@@ -57,10 +57,10 @@ pub(crate) async fn disturb(
         if heal_at[slot].is_none() {
             heal_at[slot] = Some(now + TROUBLE_MAX.mul_f64(random.random_range(0.05..1.0)));
         }
-        if let Some((stop_command, start_command)) = broker.filter(|_| outage_at <= now) {
-            shell(stop_command).await?;
+        if let Some(broker) = broker.filter(|_| outage_at <= now) {
+            broker.stop().await?;
             tokio::time::sleep(OUTAGE).await;
-            shell(start_command).await?;
+            broker.start().await?;
             relays.count("broker stopped");
             outage_at = Instant::now() + OUTAGE_EVERY;
         }
@@ -97,15 +97,4 @@ async fn heal(relays: &mut Relays, slot: usize, random: &mut StdRng) -> Result<(
     relays.set_line(slot, Line::Up);
     relays.thaw(slot).await?;
     relays.start(slot, random.random_bool(0.5))
-}
-
-async fn shell(command: &str) -> Result<()> {
-    let output = Command::new("sh").args(["-c", command]).output().await.context("sh")?;
-    ensure!(
-        output.status.success(),
-        "{command} ended with {}:\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
 }

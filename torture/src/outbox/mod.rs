@@ -25,6 +25,8 @@ pub use relay_process::{RelayArguments, run_relay};
 pub use run::{Outcome, RunSettings, run_once};
 pub use variant::Variant;
 
+use crate::server::BrokerArguments;
+
 /// `cargo x torture outbox`
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -43,12 +45,8 @@ pub struct Arguments {
     /// Runs the right relay and each wrong one, and fails unless exactly the wrong ones are caught
     #[arg(long)]
     prove: bool,
-    /// Shell command that stops Kafka; without it only the way to the broker is cut
-    #[arg(long, requires = "broker_start")]
-    broker_stop: Option<String>,
-    /// Shell command that starts Kafka and waits until it answers
-    #[arg(long, requires = "broker_stop")]
-    broker_start: Option<String>,
+    #[command(flatten)]
+    broker: BrokerArguments,
 }
 
 /// Runs what was asked for and prints it; an error means that something was violated.
@@ -68,10 +66,14 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
         variant: arguments.relay,
         writers: arguments.writers,
         traffic: Duration::from_secs_f64(arguments.minutes * 60.0),
-        broker: arguments.broker_stop.clone().zip(arguments.broker_start.clone()),
+        broker: arguments.broker.server(),
         shows_progress: true,
     };
-    let outcome = run_once(&settings).await?;
+    let outcome = run_once(&settings).await;
+    if let Some(broker) = &settings.broker {
+        broker.restore().await?;
+    }
+    let outcome = outcome?;
     eprintln!("{}", report::table(&settings, &outcome));
     let violations = outcome.violations();
     if violations.is_empty() {

@@ -23,6 +23,7 @@ use super::stage::Stage;
 use super::store;
 use super::variant::Variant;
 use super::writers::{Tally, write_all};
+use crate::Server;
 
 /// Time for publishing what is left when nothing is disturbed any more.
 const DRAIN_MAX: Duration = Duration::from_secs(180);
@@ -48,8 +49,8 @@ pub struct RunSettings {
     pub writers: usize,
     /// Length of traffic and faults.
     pub traffic: Duration,
-    /// Commands that stop and start the broker.
-    pub broker: Option<(String, String)>,
+    /// The broker, if it may be stopped.
+    pub broker: Option<Server>,
     /// Whether progress goes to standard error.
     pub shows_progress: bool,
 }

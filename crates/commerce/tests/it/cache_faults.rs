@@ -1,4 +1,4 @@
-//! Redis away, silent or slow: counting goes on, and sold out is shown afterwards.
+//! Redis away, silent, slow or emptied: counting goes on, and sold out is shown afterwards.
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
@@ -41,6 +41,53 @@ async fn a_cache_that_is_away_silent_or_slow_delays_no_count_and_hides_no_sold_o
         .await
         .with_context(|| format!("{line:?}"))?;
     }
+    shop.verify()
+}
+
+/// Takes cards, tombstones and scripts away, as a restart without persistence does.
+async fn empty_cache(shop: &Shop) -> Result<()> {
+    let mut connection =
+        redis::Client::open(testkit::redis_url()?)?.get_multiplexed_async_connection().await?;
+    let pattern = format!("{}*", shop.topics.prefix());
+    let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut connection).await?;
+    ensure!(!keys.is_empty(), "nothing was cached");
+    let _: () = redis::cmd("DEL").arg(keys).query_async(&mut connection).await?;
+    Ok(redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut connection).await?)
+}
+
+#[tokio::test]
+async fn a_cache_that_begins_anew_empty_delays_no_count_and_hides_no_sold_out() -> Result<()> {
+    let shop = Shop::open().await?;
+    let (proxy, url) = way_to_redis().await?;
+    let variables = [("COMMERCE_REDIS_URL", url.as_str())];
+    let mut api = shop.spawn_with("api", &variables)?;
+    let _relay = shop.start("relay").await?;
+    let mut streamer = shop.spawn_with("streamer", &variables)?;
+    shop.ready(&mut api).await?;
+    shop.ready(&mut streamer).await?;
+    let is_sold_out = async |product: i64| -> Result<bool> {
+        let page = format!("/api/v1/products/{product}");
+        Ok(shop.succeed(Method::GET, &page, None).await?["soldOut"] == true)
+    };
+    let (before, during) = (shop.product("before", 1).await?, shop.product("during", 1).await?);
+    ensure!(!is_sold_out(before).await? && !is_sold_out(during).await?, "both are available");
+    shop.order(before, 1).await?;
+    shop.shows(before, 0, 1).await?;
+    eventually("the cache knows", async || Ok(is_sold_out(before).await?.then_some(()))).await?;
+    proxy.set(Line::Cut);
+    empty_cache(&shop).await?;
+    shop.order(during, 1).await?;
+    shop.shows(during, 0, 1).await?;
+    proxy.set(Line::Up);
+    for product in [before, during] {
+        // At once: what is not in the cache is asked of the database.
+        ensure!(is_sold_out(product).await?, "product {product} is shown as available");
+    }
+    let after = shop.product("after", 1).await?;
+    ensure!(!is_sold_out(after).await?, "it is available");
+    shop.order(after, 1).await?;
+    shop.shows(after, 0, 1).await?;
+    eventually("the cache is told again", async || Ok(is_sold_out(after).await?.then_some(()))).await?;
     shop.verify()
 }
 

@@ -57,8 +57,13 @@ impl Members {
         format!("member-{slot}-{}", self.slots[slot].generation)
     }
 
-    fn log_file(&self, slot: usize) -> PathBuf {
+    fn log_file(&self, slot: impl std::fmt::Display) -> PathBuf {
         std::env::temp_dir().join(format!("{}-member-{slot}.log", self.stage.name()))
+    }
+
+    /// For a shell.
+    pub(crate) fn log_files(&self) -> String {
+        self.log_file('*').display().to_string()
     }
 
     /// Starts a member; `failpoint` is where it is to die.

@@ -104,7 +104,7 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
     let [first, second, third, fourth] = &runs;
     let outcomes = tokio::try_join!(run_once(first), run_once(second), run_once(third), run_once(fourth))?;
     let outcomes: [Outcome; 4] = outcomes.into();
-    accept(seed, &runs.into_iter().zip(outcomes).collect::<Vec<_>>())
+    accept(arguments.consumer, seed, &runs.into_iter().zip(outcomes).collect::<Vec<_>>())
 }
 
 /// Alone, because a server is away for every run that uses it.
@@ -126,20 +126,20 @@ async fn restart_servers(arguments: &Arguments, program: PathBuf, seed: u64) -> 
     };
     // Whatever ended the run, the servers are others' as well.
     servers.restore().await?;
-    accept(seed, &[(settings, outcome?)])
+    accept(arguments.consumer, seed, &[(settings, outcome?)])
 }
 
 /// Prints what runs came to; an error if anything is wrong with one.
-fn accept(seed: u64, runs: &[(RunSettings, Outcome)]) -> Result<()> {
-    eprintln!("{}", report::table(runs));
-    for (settings, outcome) in runs {
+fn accept(variant: Variant, seed: u64, runs: &[(RunSettings, Outcome)]) -> Result<()> {
+    eprintln!("{}", report::table(variant, seed, runs));
+    for (_, outcome) in runs {
         ensure!(
             outcome.unreached.is_empty(),
             "not reached under seed {seed}: {}",
             outcome.unreached.join(", ")
         );
         let violations = report::list(&outcome.violations);
-        ensure!(violations.is_empty(), "consumer {} under seed {seed}: {violations}", settings.variant);
+        ensure!(violations.is_empty(), "consumer {variant} under seed {seed}: {violations}");
     }
     Ok(())
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::point::{POINTS, Trouble};
+use super::point::Trouble;
 use super::prove::Proof;
 use super::run::{Outcome, RunSettings};
+use super::variant::Variant;
 
 /// `2 lost, 1 counted twice`
 pub(crate) fn list(violations: &BTreeMap<&'static str, u64>) -> String {
@@ -14,12 +15,11 @@ pub(crate) fn list(violations: &BTreeMap<&'static str, u64>) -> String {
 }
 
 /// One column for each run: what was made, and what came of it.
-pub(crate) fn table(runs: &[(RunSettings, Outcome)]) -> String {
-    let mut text = format!("{:<36}", "");
+pub(crate) fn table(variant: Variant, seed: u64, runs: &[(RunSettings, Outcome)]) -> String {
+    let mut text = format!("consumer {variant}, seed {seed}\n{:<36}", "");
     // Writing to a string cannot fail.
     for (settings, _) in runs {
-        let name = format!("{} x {}", settings.members, if settings.poison { "poison" } else { "clean" });
-        let _ = write!(text, "{name:>12}");
+        let _ = write!(text, "{:>12}", settings.cell_name());
     }
     let mut row = |name: &str, value: &dyn Fn(&RunSettings, &Outcome) -> String| {
         let _ = write!(text, "\n{name:<36}");
@@ -27,15 +27,12 @@ pub(crate) fn table(runs: &[(RunSettings, Outcome)]) -> String {
             let _ = write!(text, "{:>12}", value(settings, outcome));
         }
     };
-    row("seed", &|settings, _| (settings.seed % 1_000_000_000).to_string());
-    let names: Vec<&str> = runs.iter().flat_map(|(run, _)| &run.troubles).map(Trouble::name).collect();
     let mut told = Vec::new();
-    for name in names {
-        if told.contains(&name) {
-            continue;
+    for trouble in runs.iter().flat_map(|(run, _)| &run.troubles) {
+        if !told.contains(trouble) {
+            told.push(*trouble);
+            row(trouble.name(), &|settings, outcome| made(settings, outcome, *trouble));
         }
-        told.push(name);
-        row(name, &|settings, outcome| made(settings, outcome, name));
     }
     row("events", &|_, outcome| outcome.events.to_string());
     row("records", &|_, outcome| outcome.records.to_string());
@@ -43,23 +40,26 @@ pub(crate) fn table(runs: &[(RunSettings, Outcome)]) -> String {
     row("redriven", &|_, outcome| outcome.redriven.to_string());
     row("snapshots", &|_, outcome| outcome.snapshots.to_string());
     row("seconds", &|_, outcome| outcome.took.as_secs().to_string());
-    for (_, outcome) in runs {
-        if !outcome.violations.is_empty() {
-            let _ = write!(text, "\nVIOLATED: {}", list(&outcome.violations));
-            let _ = write!(text, "\n{}", outcome.first.as_deref().unwrap_or_default());
+    for (settings, outcome) in runs {
+        let cell = settings.cell_name();
+        if outcome.violations.is_empty() {
+            let _ = write!(text, "\n{cell}: nothing is violated");
+        } else {
+            let _ = write!(text, "\n{cell}: VIOLATED: {}", list(&outcome.violations));
+        }
+        for detail in outcome.first.iter().chain(&outcome.logs) {
+            let _ = write!(text, "\n  {detail}");
         }
     }
     text
 }
 
 /// How often it was made; `-` where it cannot be.
-fn made(settings: &RunSettings, outcome: &Outcome, name: &str) -> String {
-    if !settings.poison && POINTS.iter().any(|point| point.name == name && point.needs_poison) {
-        return "-".to_owned();
-    }
-    match outcome.made.get(name) {
+fn made(settings: &RunSettings, outcome: &Outcome, trouble: Trouble) -> String {
+    match outcome.made.get(trouble.name()) {
         Some(count) => count.to_string(),
-        None => "NOT REACHED".to_owned(),
+        None if settings.troubles.contains(&trouble) => "NOT REACHED".to_owned(),
+        None => "-".to_owned(),
     }
 }
 

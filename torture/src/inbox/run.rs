@@ -80,6 +80,13 @@ impl Servers {
     }
 }
 
+impl RunSettings {
+    /// `3 x poison`
+    pub(crate) fn cell_name(&self) -> String {
+        format!("{} x {}", self.members, if self.poison { "poison" } else { "clean" })
+    }
+}
+
 /// What a run came to.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
@@ -87,6 +94,8 @@ pub struct Outcome {
     pub violations: BTreeMap<&'static str, u64>,
     /// What was wrong first in a snapshot.
     pub first: Option<String>,
+    /// Where the members' logs are, if anything is wrong.
+    pub logs: Option<String>,
     /// Troubles that came about, by name.
     pub made: BTreeMap<&'static str, u64>,
     /// Those that did not, although they were tried: the run proves less than it should.
@@ -150,6 +159,8 @@ async fn on_stage(settings: &RunSettings, stage: &Arc<Stage>) -> Result<Outcome>
     (outcome.snapshots, outcome.first, outcome.took) = (snapshots, first, begun.elapsed());
     if outcome.violations.is_empty() {
         members.remove_logs();
+    } else {
+        outcome.logs = Some(members.log_files());
     }
     Ok(outcome)
 }
@@ -174,31 +185,36 @@ async fn make_troubles(
     let (connection, random) = (stage.connect().await?, StdRng::seed_from_u64(settings.seed));
     let mut maker = Troublemaker { stage, members, servers: &settings.servers, connection, random };
     let mut slot = 0;
-    loop {
+    for round in 1_u32.. {
         for trouble in &settings.troubles {
             slot = (slot + 1) % settings.members;
-            let is_made = maker.make(*trouble, slot).await.with_context(|| trouble.name())?;
-            if is_made {
-                *outcome.made.entry(trouble.name()).or_default() += 1;
+            let name = trouble.name();
+            if maker.make(*trouble, slot).await.with_context(|| name)? {
+                *outcome.made.entry(name).or_default() += 1;
+                if round == 1 {
+                    tell(settings, begun, name);
+                }
             } else {
-                outcome.unreached.push(trouble.name());
-            }
-            if settings.shows_progress {
-                let (consumers, poison) =
-                    (settings.members, if settings.poison { "poison" } else { "clean" });
-                let verdict = if is_made { "" } else { ": NOT REACHED" };
-                eprintln!(
-                    "{:>5} s  {consumers} x {poison}: {}{verdict}",
-                    begun.elapsed().as_secs(),
-                    trouble.name()
-                );
+                outcome.unreached.push(name);
+                tell(settings, begun, &format!("{name}: NOT REACHED"));
             }
         }
+        if round > 1 && !settings.troubles.is_empty() {
+            tell(settings, begun, &format!("all of it {round} times"));
+        }
         if begun.elapsed() >= settings.traffic {
-            return Ok(());
+            break;
         }
         // Without troubles there is only traffic.
         tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+    Ok(())
+}
+
+/// A line of progress.
+fn tell(settings: &RunSettings, begun: Instant, text: &str) {
+    if settings.shows_progress {
+        eprintln!("{:>5} s  {}: {text}", begun.elapsed().as_secs(), settings.cell_name());
     }
 }
 

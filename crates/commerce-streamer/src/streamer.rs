@@ -17,7 +17,7 @@ use crate::projections::stock::{STOCK_GROUP, StockProjection};
 use crate::sweeper::{self, SweeperSettings};
 
 /// Every consumer that can be started: the name of its group, without prefix.
-pub const CONSUMERS: [&str; 2] = [METRICS_GROUP, STOCK_GROUP];
+pub const CONSUMERS: &[&str] = &[METRICS_GROUP, STOCK_GROUP];
 
 /// A consumer that cannot be started.
 #[derive(Debug, Error)]
@@ -28,7 +28,7 @@ pub enum StreamerError {
         /// As configured.
         name: String,
         /// Those that exist.
-        known: [&'static str; 2],
+        known: &'static [&'static str],
     },
     /// None was chosen.
     #[error("no consumer is configured; known are {CONSUMERS:?}")]
@@ -88,12 +88,17 @@ pub fn start(
         let status = Arc::new(StreamerStatus::default());
         let watched: Arc<dyn Health> = Arc::new(ConsumerHealth { name, status: Arc::clone(&status) });
         health.push(watched);
-        if name == STOCK_GROUP {
-            let stock = StockProjection::new(Arc::clone(&parts.cache), parts.breaker, parts.pool.clone());
-            spawn(lifecycle, settings(name, &[STOCK_EVENTS]), parts, stock, status);
-        } else {
-            let topics = [CATALOG_EVENTS, ORDER_EVENTS, VIEW_EVENTS];
-            spawn(lifecycle, settings(name, &topics), parts, MetricsProjection, status);
+        match name {
+            METRICS_GROUP => {
+                let topics = [CATALOG_EVENTS, ORDER_EVENTS, VIEW_EVENTS];
+                spawn(lifecycle, settings(name, &topics), parts, MetricsProjection, status);
+            }
+            STOCK_GROUP => {
+                let stock = StockProjection::new(Arc::clone(&parts.cache), parts.breaker, parts.pool.clone());
+                spawn(lifecycle, settings(name, &[STOCK_EVENTS]), parts, stock, status);
+            }
+            // One of the list that has no arm here.
+            _ => return Err(unknown(name)),
         }
     }
     let sweep = sweeper::run(sweeper, Arc::clone(&parts.cache), parts.pool.clone(), lifecycle.shutdown());
@@ -102,8 +107,11 @@ pub fn start(
 }
 
 fn find(name: &str) -> Result<&'static str, StreamerError> {
-    let known = CONSUMERS.into_iter().find(|known| *known == name);
-    known.ok_or_else(|| StreamerError::Unknown { name: name.to_owned(), known: CONSUMERS })
+    CONSUMERS.iter().copied().find(|known| *known == name).ok_or_else(|| unknown(name))
+}
+
+fn unknown(name: &str) -> StreamerError {
+    StreamerError::Unknown { name: name.to_owned(), known: CONSUMERS }
 }
 
 fn spawn<P: Projection>(

@@ -145,6 +145,7 @@ fn accept(variant: Variant, seed: u64, runs: &[(RunSettings, Outcome)]) -> Resul
 }
 
 async fn prove_all(program: PathBuf, seed: u64) -> Result<()> {
+    eprintln!("seed {seed}");
     for variant in Variant::WRONG {
         let proof = prove_one(program.clone(), seed, variant).await?;
         eprintln!("{}", report::proof_line(&proof));

@@ -172,11 +172,18 @@ impl Troublemaker<'_> {
         let topic = self.stage.topic();
         let before = store::list_offsets(&mut self.connection, &topic).await?;
         ensure!(!before.is_empty(), "no partition has an offset");
-        eventually_within(GO_ON_MAX, "every partition goes on", async || {
-            let offsets = store::list_offsets(&mut self.connection, &topic).await?;
+        let mut offsets = before.clone();
+        let goes_on = eventually_within(GO_ON_MAX, "every partition goes on", async || {
+            offsets = store::list_offsets(&mut self.connection, &topic).await?;
             Ok(before.iter().all(|(partition, offset)| offsets.get(partition) > Some(offset)).then_some(()))
-        })
-        .await?;
+        });
+        if let Err(error) = goes_on.await {
+            // Whether nobody produces or nobody consumes.
+            let ends = self.stage.admin.end_offsets(&topic).await?;
+            return Err(
+                error.context(format!("from {before:?} to {offsets:?}, while the log ends at {ends:?}"))
+            );
+        }
         self.members.ensure_alive()
     }
 

@@ -12,6 +12,8 @@ use crate::tidy;
 
 /// Kill points and relays that are wrong on purpose exist only in test builds: these features compile them in.
 const FAILPOINTS: &str = "commerce/failpoints,torture/failpoints";
+/// The packages that have such a feature.
+const PACKAGES_WITH_FAILPOINTS: [&str; 5] = ["commerce", "inbox", "kafka-client", "outbox", "torture"];
 /// Commands of the demo in CI: enough to pass every fault, few enough to be quick.
 const CI_DEMO_COMMANDS: &str = "20000";
 
@@ -65,11 +67,31 @@ impl Drop for Services {
 pub(crate) fn test(arguments: &[String]) -> Result<()> {
     let services = Services::up()?;
     let mut command = services.command("cargo");
-    command.args(["test", "--no-fail-fast", "--features", FAILPOINTS]);
-    if !arguments.iter().any(|argument| argument == "-p" || argument == "--package") {
-        command.arg("--workspace");
-    }
+    command.args(["test", "--no-fail-fast", "--features"]);
+    match failpoints_of(arguments) {
+        Some(features) => command.arg(features),
+        None => command.args([FAILPOINTS, "--workspace"]),
+    };
     run(command.args(arguments))
+}
+
+/// The features for the packages that are named; `None` if none is. Cargo refuses features of packages that it does not build.
+fn failpoints_of(arguments: &[String]) -> Option<String> {
+    let mut named = Vec::new();
+    for (argument, next) in arguments.iter().zip(arguments.iter().skip(1)) {
+        if argument == "-p" || argument == "--package" {
+            named.push(next.as_str());
+        }
+    }
+    if named.is_empty() {
+        return None;
+    }
+    let features: Vec<String> = named
+        .into_iter()
+        .filter(|package| PACKAGES_WITH_FAILPOINTS.contains(package))
+        .map(|package| format!("{package}/failpoints"))
+        .collect();
+    Some(features.join(","))
 }
 
 /// Builds the release binary and runs its demo; `arguments` go to `commerce demo`.
@@ -150,4 +172,21 @@ fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("{:?} cannot be run", command.get_program()))?;
     ensure!(status.success(), "{:?} ended with {status}", command.get_program());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_that_are_named_get_their_own_failpoints_and_no_others() {
+        let of = |text: &str| failpoints_of(&text.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(of("inbox"), None);
+        assert_eq!(of("-p torture inbox"), Some("torture/failpoints".to_owned()));
+        assert_eq!(
+            of("-p commerce --package outbox x"),
+            Some("commerce/failpoints,outbox/failpoints".to_owned())
+        );
+        assert_eq!(of("-p testkit"), Some(String::new()));
+    }
 }

@@ -1,15 +1,18 @@
 //! `streamer`: the figures that the inbox promises, one part each.
 //!
-//! Topics that are drained are filled directly, so that nothing but the streamer is measured; the parts named `pipeline` go
-//! through outbox and relay. Draining and redriving compare the ledger and each product's counts with what was produced, and
+//! Topics that are drained are filled directly, so that nothing but the streamer is measured; the figures named `pipeline` and the
+//! recoveries go through outbox and relay. Draining and redriving compare the ledger and each product's counts with what was produced, and
 //! fail on any difference.
 
 mod drain;
 mod latency;
 mod mix;
 mod produce;
+mod recovery;
 mod redrive;
 mod sold_out;
+mod sustained;
+mod traffic;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -33,6 +36,9 @@ pub(crate) struct Arguments {
     /// Seconds under that rate
     #[arg(long, default_value_t = 30)]
     seconds: u32,
+    /// Seconds for which a sustained rate must be held
+    #[arg(long, default_value_t = 60)]
+    sustained_seconds: u32,
     /// Parts to run; all of them when none is named
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
@@ -55,6 +61,10 @@ enum Part {
     Latency,
     /// `pipeline.sold_out_p50|p99` and their ratio: "sold out" beside a backlog of everything else
     SoldOut,
+    /// `pipeline.sustained`: the highest rate at which no more and more events wait
+    Sustained,
+    /// `streamer.kill_recovery_seconds`, `streamer.restart_recovery_seconds`: one of three streamers dies by `SIGKILL`
+    Recovery,
 }
 
 /// Runs the parts in turn and prints the figures.
@@ -64,6 +74,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     figures.setting("letters", &arguments.letters);
     figures.setting("rate", &arguments.rate);
     figures.setting("seconds", &arguments.seconds);
+    figures.setting("sustained_seconds", &arguments.sustained_seconds);
     figures.setting("products", &mix::PRODUCTS);
     figures.setting("partitions", &PARTITIONS);
     let runs = |part: Part| arguments.only.is_empty() || arguments.only.contains(&part);
@@ -92,6 +103,15 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
         if runs(Part::SoldOut) {
             begin(Part::SoldOut);
             sold_out::once(arguments.events, &mut figures).await?;
+        }
+        if runs(Part::Sustained) {
+            begin(Part::Sustained);
+            sustained::once(arguments.sustained_seconds, &mut figures).await?;
+        }
+        if runs(Part::Recovery) {
+            begin(Part::Recovery);
+            recovery::killed(arguments.rate, &mut figures).await?;
+            recovery::restarted(arguments.rate, &mut figures).await?;
         }
     }
     figures.finish(arguments.common.json.as_deref())

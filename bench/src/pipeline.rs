@@ -114,6 +114,11 @@ fn binary() -> Result<PathBuf> {
 }
 
 impl Role {
+    /// The process's number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has used so far.
     pub(crate) fn usage(&self) -> Result<Usage> {
         let proc = PathBuf::from(format!("/proc/{}", self.child.id()));

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use sqlx::PgConnection;
 
 use super::traffic::{Pace, Traffic};
-use crate::drain::{PARTITIONS, TOPIC};
+use crate::drain::TOPIC;
 use crate::figures::Figures;
 use crate::pipeline::{Pipeline, Role};
 
@@ -18,8 +18,12 @@ use crate::pipeline::{Pipeline, Role};
 const MEMBERS: usize = 3;
 /// Events of a transaction.
 const CHUNK: u64 = 10;
+/// Owners that have not changed for so long will not.
+const SETTLED: Duration = Duration::from_secs(8);
 /// How long is looked how many events wait when nothing is wrong.
 const CALM: Duration = Duration::from_secs(5);
+/// What the victim had under way in the database is done by then, and does not pass for its successor's.
+const IN_FLIGHT: Duration = Duration::from_millis(100);
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -40,7 +44,8 @@ pub(super) async fn restarted(rate: u32, figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-/// Seconds from the kill of the first member until all is as before; it is begun again if it has a name.
+/// Seconds from the kill of the member that has most of the partitions until all is as before; it is begun again if it has a
+/// name.
 async fn once(rate: u32, name: impl Fn(usize) -> Option<String>) -> Result<f64> {
     let pipeline = Pipeline::create().await?;
     let topic = pipeline.topic(TOPIC);
@@ -54,20 +59,21 @@ async fn once(rate: u32, name: impl Fn(usize) -> Option<String>) -> Result<f64> 
     }
     let mut traffic = Traffic::start(&pipeline, CHUNK).await?;
     let pace = Pace::Rate(rate.into());
-    let begun = Instant::now();
-    traffic
-        .run(pace, &mut roles, async |reader, _| {
-            ensure!(begun.elapsed() < PATIENCE, "{MEMBERS} members do not share the partitions");
-            Ok(is_shared(&places(reader, &topic).await?).then_some(()))
-        })
-        .await?;
+    let owners = settled_owners(&mut traffic, pace, &mut roles, &topic).await?;
     let calm = traffic.run_for(CALM, pace, &mut roles).await?;
     let calm = calm.iter().map(|sample| sample.behind).max().context("no samples")?;
 
+    let owns = |member: usize| {
+        let (static_name, process) = (format!("member-{member}-"), format!("-{}", roles[member + 1].id()));
+        let is_owner = |owner: &&String| owner.starts_with(&static_name) || owner.ends_with(&process);
+        owners.iter().filter(is_owner).count()
+    };
+    let victim = (0..MEMBERS).max_by_key(|member| owns(*member)).context("no members")?;
+    ensure!(owns(victim) > 0, "{owners:?} are no members");
     let killed = Instant::now();
-    kill(roles.remove(1));
-    if name(0).is_some() {
-        roles.push(start(0)?);
+    kill(roles.remove(victim + 1));
+    if name(victim).is_some() {
+        roles.push(start(victim)?);
     }
     let mut before = None;
     let seconds = traffic
@@ -76,7 +82,7 @@ async fn once(rate: u32, name: impl Fn(usize) -> Option<String>) -> Result<f64> 
             ensure!(elapsed < PATIENCE, "{} events wait, {calm} did before", sample.behind);
             let places = places(reader, &topic).await?;
             let Some(before) = &before else {
-                before = Some(places);
+                before = (elapsed > IN_FLIGHT).then_some(places);
                 return Ok(None);
             };
             Ok((have_moved(before, &places) && sample.behind <= calm).then_some(elapsed.as_secs_f64()))
@@ -105,16 +111,25 @@ async fn places(reader: &mut PgConnection, topic: &str) -> Result<Places> {
         .collect())
 }
 
-/// Whether every member has moved as many partitions as every other.
-fn is_shared(places: &Places) -> bool {
-    let mut counts = BTreeMap::<&str, usize>::new();
-    for (offset, owner) in places.values() {
-        if *offset > 0 {
-            *counts.entry(owner).or_default() += 1;
-        }
-    }
-    let share = usize::try_from(PARTITIONS).unwrap_or_default() / MEMBERS;
-    counts.len() == MEMBERS && counts.values().all(|count| *count == share)
+/// The owner of each partition, when none has changed for a while: members that share need a moment for it.
+async fn settled_owners(
+    traffic: &mut Traffic,
+    pace: Pace,
+    roles: &mut [Role],
+    topic: &str,
+) -> Result<Vec<String>> {
+    let (begun, mut since, mut seen) = (Instant::now(), Instant::now(), Vec::new());
+    traffic
+        .run(pace, roles, async |reader, _| {
+            ensure!(begun.elapsed() < PATIENCE, "partitions go from member to member");
+            let places = places(reader, topic).await?;
+            let owners: Vec<String> = places.into_values().map(|(_, owner)| owner).collect();
+            if owners != seen {
+                (seen, since) = (owners, Instant::now());
+            }
+            Ok((since.elapsed() >= SETTLED).then(|| seen.clone()))
+        })
+        .await
 }
 
 fn have_moved(before: &Places, now: &Places) -> bool {

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use inbox::{ConsumerSettings, Decision, Projection, RecordView, Refusal, StreamerStatus};
+use inbox::{ConsumerSettings, Decision, OrderingMode, Projection, RecordView, Refusal, StreamerStatus};
 use kafka_client::admin::{Admin, TopicSpec};
 use kafka_client::{AwaitedProducer, ClientSettings, OutgoingRecord, ProducerSettings};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -18,6 +18,11 @@ struct Weather;
 
 impl Projection for Weather {
     type Event = (i32, i64);
+
+    /// Sums: a reading that comes late counts the same.
+    fn ordering(&self) -> OrderingMode {
+        OrderingMode::Commutative
+    }
 
     fn decode(&self, record: &RecordView<'_>) -> Result<Decision<Self::Event>, Refusal> {
         let refuse = |error: serde_json::Error| Refusal { reason: "malformed", error: error.to_string() };

@@ -3,6 +3,7 @@
 //! Figures are medians of several runs; the two sides of a ratio are run in turn within one call. Deliberately absent:
 //! assertions. A bar is judged by who reads the table.
 
+mod api;
 mod backlog;
 mod ceilings;
 mod drain;
@@ -30,6 +31,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Benchmark {
+    /// What buyers wait for: orders, likes and pages over HTTP, together and one by one
+    Api(api::Arguments),
     /// Drain a prepared backlog through relay and streamer, beside bare producer and consumer
     Drain(drain::Arguments),
     /// commit→visible at a steady rate, and what relay and streamer use when idle
@@ -54,6 +57,7 @@ pub(crate) struct Common {
 #[tokio::main]
 async fn main() -> Result<()> {
     match Cli::parse().benchmark {
+        Benchmark::Api(arguments) => api::run(&arguments).await,
         Benchmark::Drain(arguments) => drain::run(&arguments).await,
         Benchmark::Latency(arguments) => latency::run(&arguments).await,
         Benchmark::Relay(arguments) => relay::run(&arguments).await,

@@ -8,14 +8,18 @@
 //!   withdraw.
 //! - The queue is bounded; what does not fit is refused at once.
 //! - While one group is being committed the next gathers: the busier the shop, the larger the groups.
+//! - What cannot be executed together, because one of the group is in the way of the others or somebody holds a row that it
+//!   needs, is executed alone, beside the next groups. A row that stays locked so holds up only those who need it.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use runtime::database::Pool;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use crate::error::ApiError;
 use crate::metrics;
@@ -28,17 +32,23 @@ pub(crate) trait Group: Send + Sync + 'static {
     /// Whether a group is given up when all its callers have gone away. If not, it is executed for nobody.
     const NEEDS_CALLERS: bool;
     /// What is asked for.
-    type Command: Send + 'static;
+    type Command: Send + Sync + 'static;
     /// What a caller is told.
     type Answer: Send + 'static;
 
-    /// Executes commands in the order of their arrival, in the transaction of `session` if there is one; answers each, in
-    /// the same order.
-    fn execute(
+    /// Executes commands in the order of their arrival, in the transaction of `session`; answers each, in the same order, or
+    /// nothing when none of it happened and each is to be executed alone.
+    fn together(
         &self,
-        session: Result<Session, StoreError>,
-        commands: Vec<Self::Command>,
-    ) -> impl Future<Output = Vec<Self::Answer>> + Send;
+        session: Session,
+        commands: &[Self::Command],
+    ) -> impl Future<Output = Option<Vec<Self::Answer>>> + Send;
+
+    /// Executes one command in a transaction of its own.
+    fn alone(&self, command: &Self::Command) -> impl Future<Output = Self::Answer> + Send;
+
+    /// The answer while no transaction can be had.
+    fn away(error: Arc<StoreError>) -> Self::Answer;
 }
 
 /// Who decides about a waiting command: whoever moves it out of `WAITING` first.
@@ -76,15 +86,22 @@ pub(crate) struct Waiting<A> {
     answer: oneshot::Receiver<A>,
 }
 
-/// A queue of `queue_max` commands and its writer, whose groups have at most `batch_max`.
-pub(crate) fn group_commit<G: Group>(
-    group: G,
-    pool: Pool,
-    queue_max: usize,
-    batch_max: usize,
-) -> (Queue<G>, Writer<G>) {
-    let (sender, pending) = mpsc::channel(queue_max);
-    (Queue { pending: sender }, Writer { group, pool, pending, batch_max })
+/// A queue of commands and its writer.
+pub(crate) fn group_commit<G: Group>(group: G, pool: Pool, limits: GroupLimits) -> (Queue<G>, Writer<G>) {
+    let (sender, pending) = mpsc::channel(limits.queue_max);
+    let writer = Writer { group: Arc::new(group), pool, pending, limits, lonely: JoinSet::new() };
+    (Queue { pending: sender }, writer)
+}
+
+/// The limits of a kind of commands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GroupLimits {
+    /// Commands that wait.
+    pub(crate) queue_max: usize,
+    /// Commands of one transaction.
+    pub(crate) batch_max: usize,
+    /// How long a group waits for a row that somebody else has locked, before its commands are executed alone.
+    pub(crate) lock_wait: Duration,
 }
 
 impl<G: Group> Queue<G> {
@@ -106,20 +123,15 @@ pub(crate) enum Desk<G: Group> {
     /// By the writer, together with others.
     Together(Queue<G>),
     /// In the caller's task, each on a connection of its own.
-    Alone { group: G, pool: Pool },
+    Alone(G),
 }
 
 /// As [`group_commit`]; without a writer if groups have 0 commands, and each is executed alone.
-pub(crate) fn desk<G: Group>(
-    group: G,
-    pool: Pool,
-    queue_max: usize,
-    batch_max: usize,
-) -> (Desk<G>, Option<Writer<G>>) {
-    if batch_max == 0 {
-        return (Desk::Alone { group, pool }, None);
+pub(crate) fn desk<G: Group>(group: G, pool: Pool, limits: GroupLimits) -> (Desk<G>, Option<Writer<G>>) {
+    if limits.batch_max == 0 {
+        return (Desk::Alone(group), None);
     }
-    let (queue, writer) = group_commit(group, pool, queue_max, batch_max);
+    let (queue, writer) = group_commit(group, pool, limits);
     (Desk::Together(queue), Some(writer))
 }
 
@@ -129,18 +141,14 @@ impl<G: Group<Answer = Result<A, ApiError>>, A> Desk<G> {
     /// # Errors
     /// [`ApiError::Overloaded`] when the queue is full; otherwise what became of the command.
     pub(crate) async fn call(&self, command: G::Command) -> Result<A, ApiError> {
-        let answer = match self {
+        match self {
             Self::Together(queue) => {
                 let mut waiting = queue.submit(command).map_err(|Full| ApiError::Overloaded)?;
-                waiting.answer().await
+                let lost = || ApiError::Internal("a command has no answer".into());
+                waiting.answer().await.ok_or_else(lost)?
             }
-            Self::Alone { group, pool } => {
-                let session = Session::begin(pool).await;
-                metrics::group(G::KIND, 1);
-                group.execute(session, vec![command]).await.pop()
-            }
-        };
-        answer.ok_or_else(|| ApiError::Internal("a command has no answer".into()))?
+            Self::Alone(group) => group.alone(&command).await,
+        }
     }
 }
 
@@ -164,10 +172,12 @@ impl<A> Drop for Waiting<A> {
 
 /// The task behind a [`Queue`].
 pub(crate) struct Writer<G: Group> {
-    group: G,
+    group: Arc<G>,
     pool: Pool,
     pending: mpsc::Receiver<Pending<G>>,
-    batch_max: usize,
+    limits: GroupLimits,
+    /// Commands that are executed alone.
+    lonely: JoinSet<()>,
 }
 
 impl<G: Group> Writer<G> {
@@ -176,17 +186,20 @@ impl<G: Group> Writer<G> {
     /// # Errors
     /// Never; a failed transaction is the answer of those who wait for it.
     pub(crate) async fn run(mut self) -> Result<(), Infallible> {
-        let mut batch = Vec::with_capacity(self.batch_max);
-        while self.pending.recv_many(&mut batch, self.batch_max).await > 0 {
+        let batch_max = self.limits.batch_max;
+        let mut batch = Vec::with_capacity(batch_max);
+        while self.pending.recv_many(&mut batch, batch_max).await > 0 {
             self.write(&mut batch).await;
+            while self.lonely.try_join_next().is_some() {}
         }
+        while self.lonely.join_next().await.is_some() {}
         Ok(())
     }
 
     async fn write(&mut self, batch: &mut Vec<Pending<G>>) {
-        let session = Session::begin(&self.pool).await;
+        let session = Session::begin_waiting(&self.pool, self.limits.lock_wait).await;
         // What arrived while the transaction was being opened goes with it.
-        while batch.len() < self.batch_max {
+        while batch.len() < self.limits.batch_max {
             let Ok(pending) = self.pending.try_recv() else { break };
             batch.push(pending);
         }
@@ -200,15 +213,36 @@ impl<G: Group> Writer<G> {
             return;
         }
         metrics::group(G::KIND, commands.len());
-        let answers = tokio::select! {
-            biased;
-            answers = self.group.execute(session, commands) => answers,
-            // Dropping the session closes it, and the server ends the transaction.
-            () = all_gone(&mut callers), if G::NEEDS_CALLERS => return,
+        let answers = match session {
+            Ok(session) => tokio::select! {
+                biased;
+                answers = self.group.together(session, &commands) => answers,
+                // Dropping the session closes it, and the server ends the transaction.
+                () = all_gone(&mut callers), if G::NEEDS_CALLERS => return,
+            },
+            Err(error) => {
+                let error = Arc::new(error);
+                Some(commands.iter().map(|_| G::away(Arc::clone(&error))).collect())
+            }
         };
+        let Some(answers) = answers else { return self.execute_alone(commands, callers) };
         for (caller, answer) in callers.into_iter().zip(answers) {
             // Fails when the caller went away meanwhile; nobody is left to tell.
             let _ = caller.send(answer);
+        }
+    }
+
+    /// Begins to execute commands alone; the pool says how many at once.
+    fn execute_alone(&mut self, commands: Vec<G::Command>, callers: Vec<oneshot::Sender<G::Answer>>) {
+        for (command, mut caller) in commands.into_iter().zip(callers) {
+            let group = Arc::clone(&self.group);
+            self.lonely.spawn(async move {
+                tokio::select! {
+                    biased;
+                    answer = group.alone(&command) => drop(caller.send(answer)),
+                    () = caller.closed(), if G::NEEDS_CALLERS => {}
+                }
+            });
         }
     }
 }

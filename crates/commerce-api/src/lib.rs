@@ -147,14 +147,12 @@ impl Api {
         let (rankings, ranking_task) =
             rankings(metrics_pool.clone(), clock, ranking, queue_max, settings.counts_wait);
         let group = ViewGroup(Arc::clone(&shop));
-        let (queue, view_task) =
-            group_commit(group, pool.clone(), settings.view_queue_max, settings.view_batch_max);
+        let (queue, view_task) = group_commit(group, pool.clone(), settings.view_group_limits());
         let views = ViewRecorder { queue, wait: settings.view_wait, commit_wait: settings.view_commit_wait };
         let group = OrderGroup(Arc::clone(&shop));
-        let (orders, order_writer) =
-            desk(group, pool.clone(), settings.order_queue_max, settings.order_batch_max);
+        let (orders, order_writer) = desk(group, pool.clone(), settings.order_group_limits());
         let group = LikeGroup(Arc::clone(&shop));
-        let (likes, like_writer) = desk(group, pool, settings.like_queue_max, settings.like_batch_max);
+        let (likes, like_writer) = desk(group, pool, settings.like_group_limits());
         let concurrency = Semaphore::new(settings.concurrency_max);
         let catalog = Catalog { cache, cards };
         let app = Arc::new(App {

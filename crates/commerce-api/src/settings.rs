@@ -11,6 +11,7 @@ use crate::domain::filter::FilterLimits;
 use crate::domain::order::OrderLimits;
 use crate::domain::page::PageLimits;
 use crate::domain::product::ProductLimits;
+use crate::group_commit::GroupLimits;
 use crate::store::rankings::Weights;
 
 /// `[api]`.
@@ -67,6 +68,9 @@ pub struct ApiSettings {
     /// How long a page waits for the commit of a view that the writer has taken.
     #[serde(with = "humantime_serde")]
     pub view_commit_wait: Duration,
+    /// How long commands that are executed together wait for a row that somebody else has locked.
+    #[serde(with = "humantime_serde")]
+    pub group_lock_wait: Duration,
     /// Orders that wait to be placed.
     pub order_queue_max: usize,
     /// Orders in one transaction; 0: each has its own, on a connection of its own.
@@ -299,6 +303,26 @@ impl ApiSettings {
 
     pub(crate) fn filter_limits(&self) -> FilterLimits {
         FilterLimits { brand_bytes_max: self.brand_bytes_max, search_bytes_max: self.search_bytes_max }
+    }
+
+    pub(crate) fn order_group_limits(&self) -> GroupLimits {
+        self.group_limits(self.order_queue_max, self.order_batch_max)
+    }
+
+    pub(crate) fn like_group_limits(&self) -> GroupLimits {
+        self.group_limits(self.like_queue_max, self.like_batch_max)
+    }
+
+    /// Views lock nothing that others hold, and wait for their table as long as it takes.
+    pub(crate) fn view_group_limits(&self) -> GroupLimits {
+        GroupLimits {
+            lock_wait: self.request_timeout,
+            ..self.group_limits(self.view_queue_max, self.view_batch_max)
+        }
+    }
+
+    fn group_limits(&self, queue_max: usize, batch_max: usize) -> GroupLimits {
+        GroupLimits { queue_max, batch_max, lock_wait: self.group_lock_wait }
     }
 
     pub(crate) fn page_limits(&self) -> PageLimits {

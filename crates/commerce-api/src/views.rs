@@ -59,15 +59,21 @@ impl Group for ViewGroup {
     type Command = View;
     type Answer = Recorded;
 
-    async fn execute(&self, session: Result<Session, StoreError>, views: Vec<View>) -> Vec<Recorded> {
-        let recorded = match session {
-            Ok(session) => record_views(&self.0, session, &views).await,
-            Err(error) => {
-                tracing::debug!(%error, "views are not recorded");
-                Recorded::No
-            }
-        };
-        vec![recorded; views.len()]
+    async fn together(&self, session: Session, views: &[View]) -> Option<Vec<Recorded>> {
+        let recorded = record_views(&self.0, session, views).await;
+        Some(vec![recorded; views.len()])
+    }
+
+    async fn alone(&self, view: &View) -> Recorded {
+        match Session::begin(&self.0.pool).await {
+            Ok(session) => record_views(&self.0, session, std::slice::from_ref(view)).await,
+            Err(error) => Self::away(Arc::new(error)),
+        }
+    }
+
+    fn away(error: Arc<StoreError>) -> Recorded {
+        tracing::debug!(%error, "a view is not recorded");
+        Recorded::No
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use commerce_events::{CatalogEvent, Event, ProductLikeV1};
 
 use super::like_product::{like_product, unlike_product};
-use super::{Context, Shop};
+use super::{Context, GroupError, Shop, commit};
 use crate::error::{ApiError, Chain};
 use crate::event_log::Occurrence;
 use crate::group_commit::Group;
@@ -41,27 +41,30 @@ impl Group for LikeGroup {
     type Command = LikeProduct;
     type Answer = Answer;
 
-    async fn execute(&self, session: Result<Session, StoreError>, likes: Vec<LikeProduct>) -> Vec<Answer> {
-        let away = |error: Arc<StoreError>| likes.iter().map(|_| Err(Arc::clone(&error).into())).collect();
-        let session = match session {
-            Ok(session) => session,
-            Err(error) => return away(Arc::new(error)),
-        };
-        match change_together(&self.0, session, &likes).await {
-            Ok(answers) => answers,
-            Err(ApiError::Away(error)) => away(error),
-            Err(error) => {
+    async fn together(&self, session: Session, likes: &[LikeProduct]) -> Option<Vec<Answer>> {
+        match change_together(&self.0, session, likes).await {
+            Ok(answers) => Some(answers),
+            Err(GroupError::Unknown(error)) => {
+                Some(likes.iter().map(|_| Self::away(Arc::clone(&error))).collect())
+            }
+            Err(GroupError::Undone(error)) => {
                 tracing::debug!(error = %Chain(&error), likes = likes.len(), "likes are changed one by one");
-                let mut answers = Vec::with_capacity(likes.len());
-                for like in &likes {
-                    answers.push(match like.is_liked {
-                        true => like_product(&self.0, &like.context, like.product_id).await,
-                        false => unlike_product(&self.0, &like.context, like.product_id).await,
-                    });
-                }
-                answers
+                None
             }
         }
+    }
+
+    async fn alone(&self, like: &LikeProduct) -> Answer {
+        let LikeProduct { context, product_id, is_liked } = like;
+        if *is_liked {
+            like_product(&self.0, context, *product_id).await
+        } else {
+            unlike_product(&self.0, context, *product_id).await
+        }
+    }
+
+    fn away(error: Arc<StoreError>) -> Answer {
+        Err(error.into())
     }
 }
 
@@ -69,7 +72,7 @@ async fn change_together(
     shop: &Shop,
     mut session: Session,
     likes: &[LikeProduct],
-) -> Result<Vec<Answer>, ApiError> {
+) -> Result<Vec<Answer>, GroupError> {
     let mut products: Vec<i64> = likes.iter().map(|like| like.product_id).collect();
     products.sort_unstable();
     products.dedup();
@@ -89,8 +92,7 @@ async fn change_together(
         session.roll_back().await;
     } else {
         shop.log.append(&mut session, &occurrences).await?;
-        session.commit().await?;
-        shop.log.committed();
+        commit(shop, session).await?;
     }
     let answer = |(index, like): (usize, &LikeProduct)| match known.contains(&like.product_id) {
         true => Ok(changed.contains(&index)),

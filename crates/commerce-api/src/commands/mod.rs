@@ -22,7 +22,7 @@ use runtime::database::Pool;
 
 use crate::error::ApiError;
 use crate::event_log::{EventLog, Occurrence};
-use crate::store::Session;
+use crate::store::{Session, StoreError};
 
 /// What commands work on.
 pub(crate) struct Shop {
@@ -65,4 +65,28 @@ impl Shop {
         self.log.committed();
         Ok(())
     }
+}
+
+/// Why a group of commands has no answers.
+pub(crate) enum GroupError {
+    /// Nothing of it happened.
+    Undone(ApiError),
+    /// Whether it happened is not known.
+    Unknown(Arc<StoreError>),
+}
+
+impl<E: Into<ApiError>> From<E> for GroupError {
+    fn from(error: E) -> Self {
+        Self::Undone(error.into())
+    }
+}
+
+/// Commits what a group did, and wakes a relay in the same process.
+pub(crate) async fn commit(shop: &Shop, session: Session) -> Result<(), GroupError> {
+    session.commit().await.map_err(|error| match error {
+        StoreError::Away(_) => GroupError::Unknown(Arc::new(error)),
+        StoreError::Busy | StoreError::Refused { .. } | StoreError::Statement(_) => error.into(),
+    })?;
+    shop.log.committed();
+    Ok(())
 }

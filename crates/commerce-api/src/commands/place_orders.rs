@@ -7,7 +7,7 @@ use commerce_events::{Event, OrderEvent, OrderV1};
 
 use super::place_order::{Placed, digest, load_placed, place_order};
 use super::shift_stock::{Changed, shift_stock, stock_events};
-use super::{Context, Shop};
+use super::{Context, GroupError, Shop, commit};
 use crate::domain::InvalidInput;
 use crate::domain::order::Wanted;
 use crate::domain::placing::{Asked, Earlier, Offer, Verdict, decide_placing};
@@ -37,20 +37,6 @@ impl PlaceOrder {
 /// Orders that wait.
 pub(crate) struct OrderGroup(pub(crate) Arc<Shop>);
 
-/// Why a group has no answers.
-enum GroupError {
-    /// Nothing of it happened.
-    Undone(ApiError),
-    /// Whether it happened is not known.
-    Unknown(Arc<StoreError>),
-}
-
-impl<E: Into<ApiError>> From<E> for GroupError {
-    fn from(error: E) -> Self {
-        Self::Undone(error.into())
-    }
-}
-
 type Answer = Result<Placed, ApiError>;
 
 impl Group for OrderGroup {
@@ -59,26 +45,27 @@ impl Group for OrderGroup {
     type Command = PlaceOrder;
     type Answer = Answer;
 
-    async fn execute(&self, session: Result<Session, StoreError>, orders: Vec<PlaceOrder>) -> Vec<Answer> {
-        let away = |error: Arc<StoreError>| orders.iter().map(|_| Err(Arc::clone(&error).into())).collect();
-        let session = match session {
-            Ok(session) => session,
-            Err(error) => return away(Arc::new(error)),
-        };
-        match place_together(&self.0, session, &orders).await {
-            Ok(answers) => answers,
-            Err(GroupError::Unknown(error)) => away(error),
-            Err(GroupError::Undone(ApiError::Away(error))) => away(error),
+    async fn together(&self, session: Session, orders: &[PlaceOrder]) -> Option<Vec<Answer>> {
+        match place_together(&self.0, session, orders).await {
+            Ok(answers) => Some(answers),
+            Err(GroupError::Unknown(error)) => {
+                Some(orders.iter().map(|_| Self::away(Arc::clone(&error))).collect())
+            }
+            // One of them is to blame, for example because another process took its key meanwhile, or the server went away,
+            // which each of them will be told.
             Err(GroupError::Undone(error)) => {
-                // One of them is to blame, for example because another process took its key meanwhile.
                 tracing::debug!(error = %Chain(&error), orders = orders.len(), "orders are placed one by one");
-                let mut answers = Vec::with_capacity(orders.len());
-                for order in &orders {
-                    answers.push(place_order(&self.0, order).await);
-                }
-                answers
+                None
             }
         }
+    }
+
+    async fn alone(&self, order: &PlaceOrder) -> Answer {
+        place_order(&self.0, order).await
+    }
+
+    fn away(error: Arc<StoreError>) -> Answer {
+        Err(error.into())
     }
 }
 
@@ -110,11 +97,7 @@ async fn place_together(
     if ids.is_empty() {
         session.roll_back().await;
     } else {
-        session.commit().await.map_err(|error| match error {
-            StoreError::Away(_) => GroupError::Unknown(Arc::new(error)),
-            StoreError::Busy | StoreError::Refused { .. } | StoreError::Statement(_) => error.into(),
-        })?;
-        shop.log.committed();
+        commit(shop, session).await?;
     }
     Ok(answers)
 }

@@ -1,6 +1,7 @@
 //! A pooled connection that is given back only in a known state.
 
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 use runtime::database::{Manager, Pool};
 use sqlx::PgConnection;
@@ -32,6 +33,18 @@ impl Session {
     pub(crate) async fn begin(pool: &Pool) -> Result<Self, StoreError> {
         let mut session = Self::open(pool).await?;
         sqlx::raw_sql("begin").execute(&mut *session).await?;
+        Ok(session)
+    }
+
+    /// As [`Self::begin`]; a statement of the transaction that waits longer for a lock fails.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub(crate) async fn begin_waiting(pool: &Pool, lock_wait: Duration) -> Result<Self, StoreError> {
+        let mut session = Self::open(pool).await?;
+        let millis = lock_wait.as_millis().max(1);
+        let begin = format!("begin; set local lock_timeout = '{millis}ms'");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(begin)).execute(&mut *session).await?;
         Ok(session)
     }
 

@@ -152,6 +152,37 @@ async fn a_key_that_another_process_took_fails_no_other_order() -> anyhow::Resul
 }
 
 #[tokio::test]
+async fn a_row_that_somebody_holds_holds_up_only_those_who_need_it() -> anyhow::Result<()> {
+    let mut api = api_settings();
+    api.group_lock_wait = Duration::from_millis(50);
+    let shop = TestShop::start_with(Choices { api, ..Choices::ordinary()? }).await?;
+    let products = shop.products(&[10, 10]).await?;
+    let (held, free) = (products[0], products[1]);
+    let mut blocker = shop.connect().await?;
+    blocker.execute("begin").await?;
+    sqlx::query("select from shop.stock where product_id = $1 for update")
+        .bind(held)
+        .execute(&mut blocker)
+        .await?;
+    let waiting = shop.order(7, &[(held, 1)]);
+    let others = async {
+        shop.writer_waits().await?;
+        let others =
+            try_join_all((1..=20).map(|user| shop.order(user, &[(free, i64::from(user == 1) + 1)]))).await;
+        let later = shop.order(8, &[(free, 1)]).await;
+        blocker.execute("commit").await?;
+        anyhow::Ok((others?, later?))
+    };
+    let (waiting, (others, later)) = tokio::try_join!(waiting, others)?;
+    assert_eq!(waiting.status, StatusCode::CREATED);
+    let sold = others.iter().chain([&later]).filter(|answer| answer.status == StatusCode::CREATED).count();
+    assert!((9..=10).contains(&sold), "{sold}");
+    assert_eq!(shop.stock(held).await?.0, 9);
+    assert_eq!(shop.stock(free).await?.0, 0);
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_order_whose_buyer_goes_away_while_it_waits_is_not_placed() -> anyhow::Result<()> {
     let mut api = api_settings();
     api.order_batch_max = 1;

@@ -93,6 +93,7 @@ pub(crate) fn api_settings() -> ApiSettings {
         // Wide: a noisy machine must not make a view too late.
         view_wait: Duration::from_secs(30),
         view_commit_wait: Duration::from_secs(30),
+        group_lock_wait: Duration::from_secs(30),
         order_queue_max: 1_000,
         order_batch_max: 200,
         like_queue_max: 1_000,
@@ -341,11 +342,11 @@ impl TestShop {
 
     /// Waits until somebody waits for a lock in the database, a writer for what [`Self::hold`] holds.
     pub(crate) async fn writer_waits(&self) -> anyhow::Result<()> {
-        eventually("the writer waits for the table", async || {
+        eventually("the writer waits for a lock", async || {
             let waiting = self
                 .number(
-                    "select count(*) from pg_locks where not granted
-                     and database = (select oid from pg_database where datname = current_database())",
+                    "select count(*) from pg_stat_activity
+                      where datname = current_database() and wait_event_type = 'Lock'",
                 )
                 .await?;
             Ok((waiting > 0).then_some(()))

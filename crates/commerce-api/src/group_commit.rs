@@ -21,7 +21,7 @@ use runtime::database::Pool;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::error::ApiError;
+use crate::error::{ApiError, Chain};
 use crate::metrics;
 use crate::store::{Session, StoreError};
 
@@ -36,19 +36,58 @@ pub(crate) trait Group: Send + Sync + 'static {
     /// What a caller is told.
     type Answer: Send + 'static;
 
-    /// Executes commands in the order of their arrival, in the transaction of `session`; answers each, in the same order, or
-    /// nothing when none of it happened and each is to be executed alone.
-    fn together(
+    /// Executes commands in the order of their arrival, in the transaction of `session`; answers each, in the same order.
+    fn execute(
         &self,
         session: Session,
         commands: &[Self::Command],
-    ) -> impl Future<Output = Option<Vec<Self::Answer>>> + Send;
+    ) -> impl Future<Output = Result<Vec<Self::Answer>, GroupError>> + Send;
 
-    /// Executes one command in a transaction of its own.
-    fn alone(&self, command: &Self::Command) -> impl Future<Output = Self::Answer> + Send;
+    /// The answer to a command that failed.
+    fn failed(error: ApiError) -> Self::Answer;
+}
 
-    /// The answer while no transaction can be had.
-    fn away(error: Arc<StoreError>) -> Self::Answer;
+/// Why a group of commands has no answers.
+pub(crate) enum GroupError {
+    /// Nothing of it happened. Somebody else was faster with what it was decided on: the same again sees that.
+    Raced(ApiError),
+    /// Nothing of it happened.
+    Undone(ApiError),
+    /// Whether it happened is not known.
+    Unknown(Arc<StoreError>),
+}
+
+impl<E: Into<ApiError>> From<E> for GroupError {
+    fn from(error: E) -> Self {
+        Self::Undone(error.into())
+    }
+}
+
+impl GroupError {
+    /// For a command that was alone.
+    pub(crate) fn into_error(self) -> ApiError {
+        match self {
+            Self::Raced(error) | Self::Undone(error) => error,
+            Self::Unknown(error) => error.into(),
+        }
+    }
+}
+
+/// Executes one command in a transaction of its own, which waits for locks as long as a statement may.
+async fn execute_alone<G: Group>(group: &G, pool: &Pool, command: &G::Command) -> G::Answer {
+    let execute = async || {
+        let session = Session::begin(pool).await?;
+        group.execute(session, std::slice::from_ref(command)).await
+    };
+    let mut executed = execute().await;
+    if let Err(GroupError::Raced(_)) = executed {
+        executed = execute().await;
+    }
+    let none = || G::failed(ApiError::Internal("a command has no answer".into()));
+    match executed {
+        Ok(answers) => answers.into_iter().next().unwrap_or_else(none),
+        Err(error) => G::failed(error.into_error()),
+    }
 }
 
 /// Who decides about a waiting command: whoever moves it out of `WAITING` first.
@@ -123,13 +162,13 @@ pub(crate) enum Desk<G: Group> {
     /// By the writer, together with others.
     Together(Queue<G>),
     /// In the caller's task, each on a connection of its own.
-    Alone(G),
+    Alone { group: G, pool: Pool },
 }
 
 /// As [`group_commit`]; without a writer if groups have 0 commands, and each is executed alone.
 pub(crate) fn desk<G: Group>(group: G, pool: Pool, limits: GroupLimits) -> (Desk<G>, Option<Writer<G>>) {
     if limits.batch_max == 0 {
-        return (Desk::Alone(group), None);
+        return (Desk::Alone { group, pool }, None);
     }
     let (queue, writer) = group_commit(group, pool, limits);
     (Desk::Together(queue), Some(writer))
@@ -147,7 +186,7 @@ impl<G: Group<Answer = Result<A, ApiError>>, A> Desk<G> {
                 let lost = || ApiError::Internal("a command has no answer".into());
                 waiting.answer().await.ok_or_else(lost)?
             }
-            Self::Alone(group) => group.alone(&command).await,
+            Self::Alone { group, pool } => execute_alone(group, pool, &command).await,
         }
     }
 }
@@ -213,19 +252,28 @@ impl<G: Group> Writer<G> {
             return;
         }
         metrics::group(G::KIND, commands.len());
-        let answers = match session {
+        let executed = match session {
             Ok(session) => tokio::select! {
                 biased;
-                answers = self.group.together(session, &commands) => answers,
+                executed = self.group.execute(session, &commands) => executed,
                 // Dropping the session closes it, and the server ends the transaction.
                 () = all_gone(&mut callers), if G::NEEDS_CALLERS => return,
             },
-            Err(error) => {
-                let error = Arc::new(error);
-                Some(commands.iter().map(|_| G::away(Arc::clone(&error))).collect())
+            // No transaction was begun, so each may be told the same.
+            Err(error) => Err(GroupError::Unknown(Arc::new(error))),
+        };
+        let answers: Vec<G::Answer> = match executed {
+            Ok(answers) => answers,
+            Err(GroupError::Unknown(error)) => {
+                commands.iter().map(|_| G::failed(Arc::clone(&error).into())).collect()
+            }
+            // One of them is to blame, or somebody holds a row, or the server went away, which each of them will be told.
+            Err(GroupError::Raced(error) | GroupError::Undone(error)) => {
+                let (kind, count) = (G::KIND, commands.len());
+                tracing::debug!(error = %Chain(&error), kind, count, "a group is executed one by one");
+                return self.execute_singly(commands, callers);
             }
         };
-        let Some(answers) = answers else { return self.execute_alone(commands, callers) };
         for (caller, answer) in callers.into_iter().zip(answers) {
             // Fails when the caller went away meanwhile; nobody is left to tell.
             let _ = caller.send(answer);
@@ -233,13 +281,13 @@ impl<G: Group> Writer<G> {
     }
 
     /// Begins to execute commands alone; the pool says how many at once.
-    fn execute_alone(&mut self, commands: Vec<G::Command>, callers: Vec<oneshot::Sender<G::Answer>>) {
+    fn execute_singly(&mut self, commands: Vec<G::Command>, callers: Vec<oneshot::Sender<G::Answer>>) {
         for (command, mut caller) in commands.into_iter().zip(callers) {
-            let group = Arc::clone(&self.group);
+            let (group, pool) = (Arc::clone(&self.group), self.pool.clone());
             self.lonely.spawn(async move {
                 tokio::select! {
                     biased;
-                    answer = group.alone(&command) => drop(caller.send(answer)),
+                    answer = execute_alone(&*group, &pool, &command) => drop(caller.send(answer)),
                     () = caller.closed(), if G::NEEDS_CALLERS => {}
                 }
             });

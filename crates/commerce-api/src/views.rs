@@ -15,9 +15,10 @@ use chrono::{DateTime, Utc};
 
 use crate::commands::Shop;
 use crate::commands::record_views::record_views;
-use crate::group_commit::{Group, Queue};
+use crate::error::ApiError;
+use crate::group_commit::{Group, GroupError, Queue};
 use crate::metrics;
-use crate::store::{Session, StoreError};
+use crate::store::Session;
 
 /// A page that was asked for.
 #[derive(Debug, Clone)]
@@ -59,19 +60,11 @@ impl Group for ViewGroup {
     type Command = View;
     type Answer = Recorded;
 
-    async fn together(&self, session: Session, views: &[View]) -> Option<Vec<Recorded>> {
-        let recorded = record_views(&self.0, session, views).await;
-        Some(vec![recorded; views.len()])
+    async fn execute(&self, session: Session, views: &[View]) -> Result<Vec<Recorded>, GroupError> {
+        Ok(vec![record_views(&self.0, session, views).await; views.len()])
     }
 
-    async fn alone(&self, view: &View) -> Recorded {
-        match Session::begin(&self.0.pool).await {
-            Ok(session) => record_views(&self.0, session, std::slice::from_ref(view)).await,
-            Err(error) => Self::away(Arc::new(error)),
-        }
-    }
-
-    fn away(error: Arc<StoreError>) -> Recorded {
+    fn failed(error: ApiError) -> Recorded {
         tracing::debug!(%error, "a view is not recorded");
         Recorded::No
     }

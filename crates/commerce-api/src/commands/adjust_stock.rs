@@ -1,6 +1,6 @@
 //! The merchant adds to what there is, or takes from it, without knowing how much that is.
 
-use super::shift_stock::{shift_stock, stock_events};
+use super::shift_stock::{shift_one, stock_events};
 use super::{Context, Shop};
 use crate::domain::order::StockChange;
 use crate::domain::product::check_stock;
@@ -33,10 +33,9 @@ pub(crate) async fn adjust_stock(
         session.roll_back().await;
         return Err(refusal);
     }
-    let changed = shift_stock(&mut session, &[Shift { product_id, units: adjustment.units }]).await?;
-    shop.commit(session, context, stock_events(&changed)).await?;
-    let none = || ApiError::Internal("a locked stock was not changed".into());
-    changed.first().map(|changed| changed.change).ok_or_else(none)
+    let change = shift_one(&mut session, Shift { product_id, units: adjustment.units }).await?;
+    shop.commit(session, context, stock_events(&[change])).await?;
+    Ok(change)
 }
 
 fn check(locked: &Locked, adjustment: Adjustment, stock_max: i64) -> Result<(), ApiError> {

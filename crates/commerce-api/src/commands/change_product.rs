@@ -6,7 +6,7 @@
 
 use product_cache::Invalidation;
 
-use super::shift_stock::shift_stock;
+use super::shift_stock::shift_one;
 use super::{Context, Shop};
 use crate::domain::product::{FactsChange, ProductFacts};
 use crate::error::ApiError;
@@ -51,9 +51,7 @@ pub(crate) async fn change_product(
     if !update_facts(&mut session, product_id, &facts).await? {
         return Err(ApiError::Internal("a locked product was not changed".into()));
     }
-    let raised = shift_stock(&mut session, &[Shift { product_id, units: 0 }]).await?;
-    let version = raised.first().map(|raised| raised.change.version);
-    let version = version.ok_or_else(|| ApiError::Internal("a locked stock was not changed".into()))?;
+    let version = shift_one(&mut session, Shift { product_id, units: 0 }).await?.version;
     shop.commit(session, context, []).await?;
     Ok(ChangedProduct { facts, invalidation: invalidation(&Locked { version, ..locked }), changed: true })
 }

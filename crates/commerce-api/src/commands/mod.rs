@@ -6,13 +6,12 @@ pub(crate) mod change_product;
 pub(crate) mod create_products;
 pub mod import;
 pub(crate) mod like_product;
-pub(crate) mod like_products;
 pub(crate) mod place_order;
-pub(crate) mod place_orders;
 pub(crate) mod record_views;
 pub(crate) mod set_stock;
 mod shift_stock;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound, Utc};
@@ -22,6 +21,7 @@ use runtime::database::Pool;
 
 use crate::error::ApiError;
 use crate::event_log::{EventLog, Occurrence};
+use crate::group_commit::GroupError;
 use crate::store::{Session, StoreError};
 
 /// What commands work on.
@@ -48,45 +48,39 @@ impl Shop {
     /// Appends `events`, commits both, and wakes a relay in the same process.
     pub(crate) async fn commit(
         &self,
-        mut session: Session,
+        session: Session,
         context: &Context,
         events: impl IntoIterator<Item = Event>,
     ) -> Result<(), ApiError> {
-        let occurrences: Vec<Occurrence<'_>> = events
-            .into_iter()
-            .map(|event| Occurrence {
-                event,
-                occurred_at: context.now,
-                traceparent: context.traceparent.as_deref(),
-            })
-            .collect();
-        self.log.append(&mut session, &occurrences).await?;
-        session.commit().await?;
+        let occurrences: Vec<Occurrence<'_>> =
+            events.into_iter().map(|event| context.occurrence(event)).collect();
+        self.commit_group(session, &occurrences).await.map_err(GroupError::into_error)
+    }
+
+    /// As [`Self::commit`], for a group of commands.
+    pub(crate) async fn commit_group(
+        &self,
+        mut session: Session,
+        occurrences: &[Occurrence<'_>],
+    ) -> Result<(), GroupError> {
+        self.log.append(&mut session, occurrences).await?;
+        session.commit().await.map_err(|error| match error {
+            StoreError::Away(_) => GroupError::Unknown(Arc::new(error)),
+            StoreError::Busy | StoreError::Refused { .. } | StoreError::Statement(_) => error.into(),
+        })?;
         self.log.committed();
         Ok(())
     }
 }
 
-/// Why a group of commands has no answers.
-pub(crate) enum GroupError {
-    /// Nothing of it happened.
-    Undone(ApiError),
-    /// Whether it happened is not known.
-    Unknown(Arc<StoreError>),
-}
-
-impl<E: Into<ApiError>> From<E> for GroupError {
-    fn from(error: E) -> Self {
-        Self::Undone(error.into())
+impl Context {
+    /// What happened because of this request.
+    pub(crate) fn occurrence(&self, event: Event) -> Occurrence<'_> {
+        Occurrence { event, occurred_at: self.now, traceparent: self.traceparent.as_deref() }
     }
 }
 
-/// Commits what a group did, and wakes a relay in the same process.
-pub(crate) async fn commit(shop: &Shop, session: Session) -> Result<(), GroupError> {
-    session.commit().await.map_err(|error| match error {
-        StoreError::Away(_) => GroupError::Unknown(Arc::new(error)),
-        StoreError::Busy | StoreError::Refused { .. } | StoreError::Statement(_) => error.into(),
-    })?;
-    shop.log.committed();
-    Ok(())
+/// Each product once, in the order in which everybody locks.
+fn distinct(products: impl Iterator<Item = i64>) -> Vec<i64> {
+    products.collect::<BTreeSet<i64>>().into_iter().collect()
 }

@@ -3,30 +3,24 @@
 use commerce_events::{Event, ProductViewV1, ViewEvent};
 
 use super::Shop;
-use crate::error::{ApiError, Chain};
+use crate::error::Chain;
 use crate::event_log::Occurrence;
-use crate::store::{Session, StoreError};
+use crate::group_commit::GroupError;
+use crate::store::Session;
 use crate::views::{Recorded, View};
 
 /// Appends one event a view and commits; a connection that broke leaves open whether the views are recorded.
-pub(crate) async fn record_views(shop: &Shop, mut session: Session, views: &[View]) -> Recorded {
+pub(crate) async fn record_views(shop: &Shop, session: Session, views: &[View]) -> Recorded {
     let occurrences: Vec<Occurrence<'_>> = views.iter().map(occurrence).collect();
-    if let Err(error) = shop.log.append(&mut session, &occurrences).await {
-        // Dropping the session ends its transaction without a commit.
-        tracing::warn!(error = %Chain(&ApiError::from(error)), "views are not recorded");
-        return Recorded::No;
-    }
-    match session.commit().await {
-        Ok(()) => {
-            shop.log.committed();
-            Recorded::Yes
+    match shop.commit_group(session, &occurrences).await {
+        Ok(()) => Recorded::Yes,
+        Err(GroupError::Raced(error) | GroupError::Undone(error)) => {
+            tracing::warn!(error = %Chain(&error), "views are not recorded");
+            Recorded::No
         }
-        Err(error) => {
-            tracing::warn!(error = %Chain(&error), "views were not committed");
-            match error {
-                StoreError::Away(_) | StoreError::Busy => Recorded::Unknown,
-                StoreError::Refused { .. } | StoreError::Statement(_) => Recorded::No,
-            }
+        Err(GroupError::Unknown(error)) => {
+            tracing::warn!(error = %Chain(&error), "the commit of views was not answered");
+            Recorded::Unknown
         }
     }
 }

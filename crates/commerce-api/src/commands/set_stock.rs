@@ -1,6 +1,6 @@
 //! The merchant says how much there is.
 
-use super::shift_stock::{shift_stock, stock_events};
+use super::shift_stock::{shift_one, stock_events};
 use super::{Context, Shop};
 use crate::domain::order::StockChange;
 use crate::error::ApiError;
@@ -20,8 +20,7 @@ pub(crate) async fn set_stock(
         return Err(ApiError::NoProduct { product_ids: vec![product_id] });
     };
     let shift = Shift { product_id, units: quantity - locked.quantity };
-    let changed = shift_stock(&mut session, &[shift]).await?;
-    shop.commit(session, context, stock_events(&changed)).await?;
-    let none = || ApiError::Internal("a locked stock was not changed".into());
-    changed.first().map(|changed| changed.change).ok_or_else(none)
+    let change = shift_one(&mut session, shift).await?;
+    shop.commit(session, context, stock_events(&[change])).await?;
+    Ok(change)
 }

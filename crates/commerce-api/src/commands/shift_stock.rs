@@ -7,15 +7,11 @@ use crate::error::ApiError;
 use crate::store::Session;
 use crate::store::stock::{Shift, Shifted, shift_stock as shift};
 
-/// A stock that was changed.
-pub(super) struct Changed {
-    pub(super) change: StockChange,
-    /// Minor units for one.
-    pub(super) unit_price: i64,
-}
-
 /// Changes stocks that the transaction has locked; answers each of them, in product order.
-pub(super) async fn shift_stock(session: &mut Session, shifts: &[Shift]) -> Result<Vec<Changed>, ApiError> {
+pub(super) async fn shift_stock(
+    session: &mut Session,
+    shifts: &[Shift],
+) -> Result<Vec<StockChange>, ApiError> {
     let shifted = shift(session, shifts).await?;
     if shifted.len() != shifts.len() {
         return Err(ApiError::Internal("a locked stock was not changed".into()));
@@ -24,17 +20,22 @@ pub(super) async fn shift_stock(session: &mut Session, shifts: &[Shift]) -> Resu
     Ok(shifts.iter().zip(shifted).map(|(shift, shifted)| changed(shift, &shifted)).collect())
 }
 
-/// The events of those changes that cross zero.
-pub(super) fn stock_events(changed: &[Changed]) -> impl Iterator<Item = Event> {
-    changed.iter().filter_map(|changed| stock_event(&changed.change)).map(Event::Stock)
+/// Changes one stock that the transaction has locked.
+pub(super) async fn shift_one(session: &mut Session, shift: Shift) -> Result<StockChange, ApiError> {
+    let changed = shift_stock(session, &[shift]).await?.pop();
+    changed.ok_or_else(|| ApiError::Internal("a locked stock was not changed".into()))
 }
 
-fn changed(shift: &Shift, shifted: &Shifted) -> Changed {
-    let change = StockChange {
+/// The events of those changes that cross zero.
+pub(super) fn stock_events(changed: &[StockChange]) -> impl Iterator<Item = Event> {
+    changed.iter().filter_map(stock_event).map(Event::Stock)
+}
+
+fn changed(shift: &Shift, shifted: &Shifted) -> StockChange {
+    StockChange {
         product_id: shifted.product_id,
         before: shifted.quantity - shift.units,
         after: shifted.quantity,
         version: shifted.version,
-    };
-    Changed { change, unit_price: shifted.price }
+    }
 }

@@ -12,7 +12,7 @@ use super::envelope::{Failure, Success, success};
 use super::extract::{Buyer, PathId, Slice, SliceQuery};
 use super::products::{PageResponse, ProductResponse, product_page};
 use crate::App;
-use crate::commands::like_products::LikeProduct;
+use crate::commands::like_product::LikeProduct;
 use crate::error::ApiError;
 use crate::store::Session;
 use crate::store::likes::list_liked;

@@ -6,29 +6,6 @@ use super::StoreError;
 use crate::domain::page::Page;
 use crate::store::catalog::{limit, offset};
 
-/// The constraint that a like of an unknown product breaks.
-pub(crate) const UNKNOWN_PRODUCT: &str = "product_like_product";
-
-/// Whether the like is new.
-///
-/// # Errors
-/// A refusal of [`UNKNOWN_PRODUCT`].
-pub(crate) async fn insert_like(
-    connection: &mut PgConnection,
-    user_id: i64,
-    product_id: i64,
-) -> Result<bool, StoreError> {
-    let done = sqlx::query(
-        "insert into shop.product_like (user_id, product_id) values ($1, $2)
-         on conflict (user_id, product_id) do nothing",
-    )
-    .bind(user_id)
-    .bind(product_id)
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected() == 1)
-}
-
 /// Likes by buyer and product; each pair once, of products that exist. Answers those that are new.
 ///
 /// # Errors
@@ -75,36 +52,6 @@ pub(crate) async fn delete_likes(
     .bind(users)
     .bind(products)
     .fetch_all(connection)
-    .await?)
-}
-
-/// What taking a like back found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
-pub(crate) struct Unliked {
-    /// There was a like.
-    pub(crate) changed: bool,
-    /// There is such a product.
-    pub(crate) known: bool,
-}
-
-/// Takes the like back, if there is one.
-///
-/// # Errors
-/// When the database does not answer.
-pub(crate) async fn delete_like(
-    connection: &mut PgConnection,
-    user_id: i64,
-    product_id: i64,
-) -> Result<Unliked, StoreError> {
-    Ok(sqlx::query_as(
-        "with gone as (
-             delete from shop.product_like where user_id = $1 and product_id = $2 returning product_id)
-         select exists (select from gone) as changed,
-                exists (select from shop.product where id = $2) as known",
-    )
-    .bind(user_id)
-    .bind(product_id)
-    .fetch_one(connection)
     .await?)
 }
 

@@ -31,40 +31,6 @@ pub(crate) struct OrderRow {
     pub(crate) ordered_at: DateTime<Utc>,
 }
 
-/// Writes order, lines and the remembered answer; the order's id.
-///
-/// # Errors
-/// A refusal of [`KEY_TAKEN`] when the same key was used meanwhile.
-pub(crate) async fn insert_order(
-    connection: &mut PgConnection,
-    order: &NewOrder<'_>,
-) -> Result<i64, StoreError> {
-    let (products, quantities, prices) = columns(order.lines);
-    Ok(sqlx::query_scalar(
-        "with placed as (
-             insert into shop.orders (user_id, total_amount, ordered_at) values ($1, $2, $3) returning id),
-         lines as (
-             insert into shop.order_line (order_id, line, product_id, quantity, unit_price)
-             select placed.id, l.line::integer, l.product_id, l.quantity, l.unit_price
-               from placed, unnest($4::bigint[], $5::bigint[], $6::bigint[])
-                    with ordinality as l(product_id, quantity, unit_price, line)),
-         remembered as (
-             insert into shop.idempotent_response (user_id, idempotency_key, request_digest, order_id)
-             select $1, $7::text, $8::bytea, placed.id from placed where $7::text is not null)
-         select id from placed",
-    )
-    .bind(order.user_id)
-    .bind(order.total_amount)
-    .bind(order.ordered_at)
-    .bind(products)
-    .bind(quantities)
-    .bind(prices)
-    .bind(order.idempotency.map(|(key, _)| key))
-    .bind(order.idempotency.map(|(_, digest)| digest))
-    .fetch_one(connection)
-    .await?)
-}
-
 /// Writes orders with their lines and remembered answers; their ids, in the same order.
 ///
 /// # Errors
@@ -146,25 +112,6 @@ pub(crate) async fn find_responses(
     .bind(users)
     .bind(keys)
     .fetch_all(connection)
-    .await?)
-}
-
-/// The digest and the order of an earlier request with the same key.
-///
-/// # Errors
-/// When the database does not answer.
-pub(crate) async fn find_response(
-    connection: &mut PgConnection,
-    user_id: i64,
-    key: &str,
-) -> Result<Option<(Vec<u8>, i64)>, StoreError> {
-    Ok(sqlx::query_as(
-        "select request_digest, order_id from shop.idempotent_response
-          where user_id = $1 and idempotency_key = $2",
-    )
-    .bind(user_id)
-    .bind(key)
-    .fetch_optional(connection)
     .await?)
 }
 
@@ -251,12 +198,4 @@ pub(crate) async fn cancel_order(
     .execute(connection)
     .await?;
     Ok(done.rows_affected() == 1)
-}
-
-fn columns(lines: &[Line]) -> (Vec<i64>, Vec<i64>, Vec<i64>) {
-    (
-        lines.iter().map(|line| line.product_id).collect(),
-        lines.iter().map(|line| line.quantity).collect(),
-        lines.iter().map(|line| line.unit_price).collect(),
-    )
 }

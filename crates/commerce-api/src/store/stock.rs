@@ -27,8 +27,6 @@ pub(crate) struct Shift {
 #[derive(Debug, Clone, Copy, sqlx::FromRow)]
 pub(crate) struct Shifted {
     pub(crate) product_id: i64,
-    /// Minor units for one.
-    pub(crate) price: i64,
     pub(crate) quantity: i64,
     pub(crate) version: i64,
 }
@@ -68,9 +66,7 @@ pub(crate) async fn shift_stock(
                from unnest($1::bigint[], $2::bigint[]) as w(product_id, units)
               where s.product_id = w.product_id
              returning s.product_id, s.quantity, s.version)
-         select shifted.product_id, p.price, shifted.quantity, shifted.version
-           from shifted join shop.product p on p.id = shifted.product_id
-          order by shifted.product_id",
+         select product_id, quantity, version from shifted order by product_id",
     )
     .bind(products)
     .bind(units)

@@ -8,6 +8,7 @@ use runtime::database::Pool;
 use tokio::time::Instant;
 
 use crate::batch_reader::{BatchReader, Loaded, Source};
+use crate::error::ApiError;
 use crate::store::Session;
 use crate::store::counts::{Counts, list_counts};
 
@@ -88,13 +89,28 @@ impl CountReader {
         if missing.is_empty() {
             return known;
         }
-        match tokio::time::timeout(self.wait, self.reader.read(missing.clone())).await {
-            Ok(Ok(read)) => {
-                known.extend(missing.iter().filter_map(|id| Some((*id, *read.get(id)?))));
-            }
-            Ok(Err(error)) => tracing::debug!(%error, "page is served without counts"),
-            Err(_elapsed) => tracing::debug!("page is served without counts: they took too long"),
+        if let Some(read) = in_time(self.wait, "counts", self.reader.read(missing.clone())).await {
+            known.extend(missing.iter().filter_map(|id| Some((*id, *read.get(id)?))));
         }
         known
+    }
+}
+
+/// What counting answers within the time that a page waits for it; a page is never refused because counting is down.
+pub(crate) async fn in_time<T>(
+    wait: Duration,
+    what: &'static str,
+    read: impl Future<Output = Result<T, ApiError>>,
+) -> Option<T> {
+    match tokio::time::timeout(wait, read).await {
+        Ok(Ok(value)) => Some(value),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, what, "a page is served without what counting tells");
+            None
+        }
+        Err(_elapsed) => {
+            tracing::debug!(what, "a page is served without what counting tells: it took too long");
+            None
+        }
     }
 }

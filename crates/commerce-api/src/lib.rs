@@ -50,7 +50,7 @@ use count_orders::{CountOrderSource, CountOrders};
 use counts::{CountReader, CountSource, count_source};
 use group_commit::{Desk, Writer, desk, group_commit};
 use rankings::{RankingSource, Rankings, rankings};
-use remembered::Memory;
+use remembered::{MemoryLimits, MemoryTask, remembered};
 use store::counts::CountOrder;
 use views::{ViewGroup, ViewRecorder};
 
@@ -83,8 +83,8 @@ pub struct Api {
     app: Arc<App>,
     cards: BatchReaderTask<CardSource>,
     counts: BatchReaderTask<CountSource>,
-    count_orders: BatchReaderTask<CountOrderSource>,
-    rankings: BatchReaderTask<RankingSource>,
+    count_orders: MemoryTask<CountOrderSource>,
+    rankings: MemoryTask<RankingSource>,
     views: Writer<ViewGroup>,
     orders: Option<Writer<OrderGroup>>,
     likes: Option<Writer<LikeGroup>>,
@@ -138,12 +138,12 @@ impl Api {
         let recent = source.recent();
         let (counts, count_task) = batch_reader(source, queue_max, batch_max);
         let counts = CountReader::new(recent, counts, settings.counts_age_max, settings.counts_wait);
-        // One entry for each order.
-        let memory = Memory::new(CountOrder::ALL.len(), settings.count_order_age_max);
         let ids_max = settings.page_depth_max + 1;
-        let source = CountOrderSource { pool: metrics_pool.clone(), ids_max, memory: memory.clone() };
-        let (by_count, order_task) = batch_reader(source, queue_max, batch_max);
-        let count_orders = CountOrders::new(memory, by_count);
+        let source = CountOrderSource { pool: metrics_pool.clone(), ids_max };
+        // One entry for each order.
+        let entries_max = CountOrder::ALL.len();
+        let limits = MemoryLimits { entries_max, age_max: settings.count_order_age_max, queue_max };
+        let (count_orders, order_task) = remembered(source, limits);
         let (rankings, ranking_task) =
             rankings(metrics_pool.clone(), clock, ranking, queue_max, settings.counts_wait);
         let group = ViewGroup(Arc::clone(&shop));

@@ -13,12 +13,16 @@
 use std::collections::HashSet;
 
 use crate::App;
+use crate::counts::in_time;
 use crate::domain::filter::Filter;
 use crate::domain::page::{Page, Sort};
 use crate::error::ApiError;
 use crate::store::Session;
 use crate::store::catalog::{Matching, ShopOrder, list_latest_ids, list_matching_ids};
 use crate::store::counts::{CountOrder, list_most_counted_of};
+
+/// What a list goes without when counting does not answer.
+const WHAT: &str = "the order of counts";
 
 /// A slice of a list.
 pub(crate) struct Listed {
@@ -92,7 +96,8 @@ async fn list_by_shop(
 
 /// `None` when the counts cannot be had.
 async fn list_all_by_counts(app: &App, order: CountOrder, page: Page) -> Result<Option<Vec<i64>>, ApiError> {
-    let Some(counted) = in_time(app, app.count_orders.read(order)).await else { return Ok(None) };
+    let wait = app.settings.counts_wait;
+    let Some(counted) = in_time(wait, WHAT, app.count_orders.read(order)).await else { return Ok(None) };
     let wanted = page.size + 1;
     let mut ids: Vec<i64> = counted.iter().skip(page.offset()).take(wanted).copied().collect();
     if ids.len() < wanted {
@@ -123,23 +128,9 @@ async fn list_filtered_by_counts(
         session.release();
         Ok(counted)
     };
-    let Some(counted) = in_time(app, read).await else { return Ok(None) };
+    let wait = app.settings.counts_wait;
+    let Some(counted) = in_time(wait, WHAT, read).await else { return Ok(None) };
     let first: HashSet<i64> = counted.iter().copied().collect();
     let others = matching.into_iter().filter(|id| !first.contains(id));
     Ok(Some(counted.iter().copied().chain(others).skip(page.offset()).take(page.size + 1).collect()))
-}
-
-/// What counting answers within the time that a page waits for counts; a page is never refused because counting is down.
-async fn in_time<T>(app: &App, read: impl Future<Output = Result<T, ApiError>>) -> Option<T> {
-    match tokio::time::timeout(app.settings.counts_wait, read).await {
-        Ok(Ok(value)) => Some(value),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "products are listed without the order of counts");
-            None
-        }
-        Err(_elapsed) => {
-            tracing::debug!("products are listed without the order of counts: it took too long");
-            None
-        }
-    }
 }

@@ -13,11 +13,11 @@ use runtime::Clock;
 use runtime::database::Pool;
 use tokio::time::Instant;
 
-use crate::batch_reader::{BatchReaderTask, Loaded, Source, batch_reader};
+use crate::counts::in_time;
 use crate::domain::ranking::{Period, Window};
 use crate::error::ApiError;
 use crate::metrics;
-use crate::remembered::{Memory, Remembered};
+use crate::remembered::{MemoryLimits, MemoryTask, ReadOne, Remembered, remembered};
 use crate::settings::RankingSettings;
 use crate::store::rankings::{Place, bound_statements, list_places};
 use crate::store::{Session, StoreError};
@@ -47,11 +47,13 @@ pub(crate) struct RankingSource {
     pool: Pool,
     clock: Arc<dyn Clock>,
     settings: RankingSettings,
-    memory: Memory<Window, Arc<Ranking>>,
 }
 
-impl RankingSource {
-    async fn read(&self, window: Window) -> Result<Arc<Ranking>, StoreError> {
+impl ReadOne for RankingSource {
+    type Key = Window;
+    type Value = Arc<Ranking>;
+
+    async fn read_one(&self, window: Window) -> Result<Arc<Ranking>, StoreError> {
         let (read_at, calculated_at) = (Instant::now(), self.clock.now());
         let mut session = Session::begin(&self.pool).await?;
         bound_statements(&mut session, self.settings.query_timeout).await?;
@@ -59,26 +61,7 @@ impl RankingSource {
         let places = list_places(&mut session, window, weights, self.settings.products_max).await?;
         session.roll_back().await;
         metrics::ranking_read(window.period, read_at.elapsed());
-        let ranking = Arc::new(Ranking::new(places, calculated_at));
-        self.memory.insert(window, read_at, Arc::clone(&ranking));
-        Ok(ranking)
-    }
-}
-
-impl Source for RankingSource {
-    type Key = Window;
-    type Value = Arc<Ranking>;
-
-    async fn load(&self, windows: &[Window]) -> Loaded<Window, Arc<Ranking>> {
-        let mut loaded = HashMap::with_capacity(windows.len());
-        for window in windows {
-            let ranking = match self.memory.find_young(*window) {
-                Some(ranking) => ranking,
-                None => self.read(*window).await?,
-            };
-            loaded.insert(*window, ranking);
-        }
-        Ok(loaded)
+        Ok(Arc::new(Ranking::new(places, calculated_at)))
     }
 }
 
@@ -96,12 +79,9 @@ pub(crate) fn rankings(
     settings: RankingSettings,
     queue_max: usize,
     wait: Duration,
-) -> (Rankings, BatchReaderTask<RankingSource>) {
-    let memory = Memory::new(settings.windows_max, settings.age_max);
-    let source = RankingSource { pool, clock, settings, memory: memory.clone() };
-    // One request at a time: a ranking is read for those who want it, and not with the next one's.
-    let (reader, task) = batch_reader(source, queue_max, 1);
-    let remembered = Remembered::new(memory, reader);
+) -> (Rankings, MemoryTask<RankingSource>) {
+    let limits = MemoryLimits { entries_max: settings.windows_max, age_max: settings.age_max, queue_max };
+    let (remembered, task) = remembered(RankingSource { pool, clock, settings }, limits);
     (Rankings { remembered, carries_over: settings.carry_over > 0.0, wait }, task)
 }
 
@@ -118,16 +98,6 @@ impl Rankings {
     /// without it.
     pub(crate) async fn find_rank(&self, product_id: i64, now: DateTime<Utc>) -> Option<usize> {
         let window = Window::new(Period::Daily, None, None, now).ok()?;
-        match tokio::time::timeout(self.wait, self.read(window)).await {
-            Ok(Ok(ranking)) => ranking.rank(product_id),
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "page is served without a rank");
-                None
-            }
-            Err(_elapsed) => {
-                tracing::debug!("page is served without a rank: it took too long");
-                None
-            }
-        }
+        in_time(self.wait, "a rank", self.read(window)).await?.rank(product_id)
     }
 }

@@ -4,6 +4,8 @@
 //! remembered and no more. A value of half the age is given out at once and renewed meanwhile, by one read however many
 //! ask for it, so that nobody waits for what is asked for often.
 
+use std::collections::HashMap;
+use std::future::Future;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,12 +14,13 @@ use std::time::Duration;
 use moka::sync::Cache;
 use tokio::time::Instant;
 
-use crate::batch_reader::BatchReader;
+use crate::batch_reader::{BatchReader, BatchReaderTask, Loaded, Source, batch_reader};
 use crate::error::ApiError;
+use crate::store::StoreError;
 
 /// What a source has read, shared with its reader.
 #[derive(Clone)]
-pub(crate) struct Memory<K, V> {
+struct Memory<K, V> {
     entries: Cache<K, Arc<Entry<V>>>,
     age_max: Duration,
 }
@@ -34,7 +37,7 @@ where
     K: Copy + Eq + Hash + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    pub(crate) fn new(entries_max: usize, age_max: Duration) -> Self {
+    fn new(entries_max: usize, age_max: Duration) -> Self {
         let entries = Cache::builder()
             .max_capacity(u64::try_from(entries_max).unwrap_or(u64::MAX))
             // What is too old makes room.
@@ -44,14 +47,13 @@ where
     }
 
     /// Remembers what a read that began at `read_at` has found.
-    pub(crate) fn insert(&self, key: K, read_at: Instant, value: V) {
+    fn insert(&self, key: K, read_at: Instant, value: V) {
         let is_renewed = AtomicBool::new(false);
         self.entries.insert(key, Arc::new(Entry { read_at, value, is_renewed }));
     }
 
-    /// What need not be read anew yet. A source looks here first: whoever waited behind a reader of the same key takes
-    /// what that one has found.
-    pub(crate) fn find_young(&self, key: K) -> Option<V> {
+    /// What need not be read anew yet.
+    fn find_young(&self, key: K) -> Option<V> {
         let entry = self.entries.get(&key)?;
         self.is_young(&entry).then(|| entry.value.clone())
     }
@@ -59,6 +61,69 @@ where
     fn is_young(&self, entry: &Entry<V>) -> bool {
         entry.read_at.elapsed() < self.age_max / 2
     }
+}
+
+/// What is read of one key at a time.
+pub(crate) trait ReadOne: Send + Sync + 'static {
+    /// What is asked for.
+    type Key: Copy + Ord + Hash + Send + Sync + 'static;
+    /// What is read.
+    type Value: Clone + Send + Sync + 'static;
+
+    /// Reads the value of a key.
+    fn read_one(&self, key: Self::Key) -> impl Future<Output = Result<Self::Value, StoreError>> + Send;
+}
+
+/// Fills a memory. It looks there first: whoever waited behind a reader of the same key takes what that one has found.
+pub(crate) struct MemorySource<R: ReadOne> {
+    read: R,
+    memory: Memory<R::Key, R::Value>,
+}
+
+impl<R: ReadOne> Source for MemorySource<R> {
+    type Key = R::Key;
+    type Value = R::Value;
+
+    async fn load(&self, keys: &[R::Key]) -> Loaded<R::Key, R::Value> {
+        let mut loaded = HashMap::with_capacity(keys.len());
+        for key in keys {
+            let value = match self.memory.find_young(*key) {
+                Some(value) => value,
+                None => {
+                    let read_at = Instant::now();
+                    let value = self.read.read_one(*key).await?;
+                    self.memory.insert(*key, read_at, value.clone());
+                    value
+                }
+            };
+            loaded.insert(*key, value);
+        }
+        Ok(loaded)
+    }
+}
+
+/// The task behind a [`Remembered`].
+pub(crate) type MemoryTask<R> = BatchReaderTask<MemorySource<R>>;
+
+/// The limits of what is remembered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MemoryLimits {
+    pub(crate) entries_max: usize,
+    pub(crate) age_max: Duration,
+    /// Requests that wait.
+    pub(crate) queue_max: usize,
+}
+
+/// Reads through a memory of its own, and the task behind it. One request is answered at a time: what it asks for is read for
+/// those who want it, and not with the next one's.
+pub(crate) fn remembered<R: ReadOne>(
+    read: R,
+    limits: MemoryLimits,
+) -> (Remembered<R::Key, R::Value>, MemoryTask<R>) {
+    let memory = Memory::new(limits.entries_max, limits.age_max);
+    let source = MemorySource { read, memory: memory.clone() };
+    let (reader, task) = batch_reader(source, limits.queue_max, 1);
+    (Remembered { memory, reader }, task)
 }
 
 /// Reads through a memory.
@@ -72,11 +137,6 @@ where
     K: Copy + Eq + Hash + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// `reader` must be of a source that fills `memory`.
-    pub(crate) fn new(memory: Memory<K, V>, reader: BatchReader<K, V>) -> Self {
-        Self { memory, reader }
-    }
-
     /// The value of a key, no older than the limit.
     ///
     /// # Errors
@@ -97,7 +157,6 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicI64, Ordering};
     use std::time::Duration;
@@ -105,38 +164,24 @@ mod tests {
     use tokio::sync::Semaphore;
     use tokio::time::Instant;
 
-    use super::{Memory, Remembered};
-    use crate::batch_reader::{Loaded, Source, batch_reader};
+    use super::{Memory, MemoryLimits, ReadOne, Remembered, remembered};
+    use crate::store::StoreError;
 
     const AGE_MAX: Duration = Duration::from_secs(1_000);
 
     /// Counts its reads; each waits for a pass and finds how many there have been.
     struct Counting {
-        memory: Memory<i64, i64>,
         reads: Arc<AtomicI64>,
         passes: Arc<Semaphore>,
     }
 
-    impl Source for Counting {
+    impl ReadOne for Counting {
         type Key = i64;
         type Value = i64;
 
-        async fn load(&self, keys: &[i64]) -> Loaded<i64, i64> {
-            let mut loaded = HashMap::new();
-            for key in keys {
-                let value = match self.memory.find_young(*key) {
-                    Some(value) => value,
-                    None => {
-                        let read_at = Instant::now();
-                        self.passes.acquire().await.unwrap().forget();
-                        let value = self.reads.fetch_add(1, Ordering::SeqCst) + 1;
-                        self.memory.insert(*key, read_at, value);
-                        value
-                    }
-                };
-                loaded.insert(*key, value);
-            }
-            Ok(loaded)
+        async fn read_one(&self, _key: i64) -> Result<i64, StoreError> {
+            self.passes.acquire().await.unwrap().forget();
+            Ok(self.reads.fetch_add(1, Ordering::SeqCst) + 1)
         }
     }
 
@@ -148,13 +193,11 @@ mod tests {
     }
 
     fn fixture(entries_max: usize, age_max: Duration) -> Fixture {
-        let memory = Memory::new(entries_max, age_max);
         let (reads, passes) = (Arc::default(), Arc::new(Semaphore::new(0)));
-        let source =
-            Counting { memory: memory.clone(), reads: Arc::clone(&reads), passes: Arc::clone(&passes) };
-        let (reader, task) = batch_reader(source, 100, 1);
+        let counting = Counting { reads: Arc::clone(&reads), passes: Arc::clone(&passes) };
+        let (remembered, task) = remembered(counting, MemoryLimits { entries_max, age_max, queue_max: 100 });
         tokio::spawn(task.run());
-        Fixture { remembered: Remembered::new(memory.clone(), reader), memory, reads, passes }
+        Fixture { memory: remembered.memory.clone(), remembered, reads, passes }
     }
 
     fn ago(age: Duration) -> Instant {

@@ -1,19 +1,17 @@
 //! A running api on a database of its own.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use commerce_api::{Api, ApiParts, ApiSettings, AuthMode, AuthSettings, EventLog, RankingSettings};
-use outbox::AppendLimits;
-use product_cache::{CacheSettings, LocalCache, ProductCache};
+use commerce_api::{Api, ApiParts, EventLog};
 use reqwest::{Method, Response, StatusCode};
+use runtime::Lifecycle;
 use runtime::database::{DatabaseSettings, Pool, pool};
-use runtime::{Clock, Lifecycle, SystemClock};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use testkit::{TestDatabase, eventually};
 use tokio_util::sync::CancellationToken;
+
+pub(crate) use crate::choices::{Choices, api_settings, local_cache, ranking_settings};
 
 /// A stored event.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -51,101 +49,6 @@ impl Answer {
 
     pub(crate) fn code(&self) -> &str {
         self.body["meta"]["errorCode"].as_str().unwrap_or_default()
-    }
-}
-
-/// What a test may choose.
-pub(crate) struct Choices {
-    pub(crate) api: ApiSettings,
-    pub(crate) auth: AuthSettings,
-    pub(crate) rankings: RankingSettings,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) cache: Arc<dyn ProductCache>,
-    pub(crate) limits: AppendLimits,
-    pub(crate) connections_max: usize,
-    /// Counts live in a database of their own.
-    pub(crate) metrics_apart: bool,
-}
-
-pub(crate) fn api_settings() -> ApiSettings {
-    ApiSettings {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        concurrency_max: 256,
-        request_timeout: Duration::from_secs(90),
-        retry_after: Duration::from_secs(1),
-        body_bytes_max: 64 * 1024,
-        bulk_body_bytes_max: 1024 * 1024,
-        bulk_products_max: 1_000,
-        order_lines_max: 100,
-        order_quantity_max: 1_000_000,
-        idempotency_key_bytes_max: 255,
-        product_code_bytes_max: 100,
-        product_name_bytes_max: 500,
-        brand_bytes_max: 100,
-        price_max: 1_000_000_000,
-        stock_max: 1_000_000_000_000,
-        search_bytes_max: 100,
-        searched_products_max: 200_000,
-        filtered_products_max: 10_000,
-        page_size_default: 20,
-        page_size_max: 100,
-        page_depth_max: 10_000,
-        // Wide: a noisy machine must not make a view too late.
-        view_wait: Duration::from_secs(30),
-        view_commit_wait: Duration::from_secs(30),
-        group_lock_wait: Duration::from_secs(30),
-        order_queue_max: 1_000,
-        order_batch_max: 200,
-        like_queue_max: 1_000,
-        like_batch_max: 500,
-        view_queue_max: 1_000,
-        view_batch_max: 500,
-        counts_wait: Duration::from_secs(30),
-        // No memory: tests see what they wrote.
-        counts_age_max: Duration::ZERO,
-        counts_cached_max: 1_000,
-        count_order_age_max: Duration::ZERO,
-        read_queue_max: 1_000,
-        read_batch_max: 200,
-    }
-}
-
-pub(crate) fn ranking_settings() -> RankingSettings {
-    RankingSettings {
-        view_weight: 0.1,
-        like_weight: 0.2,
-        sales_weight: 0.6,
-        carry_over: 0.1,
-        // No memory: tests see what they wrote.
-        age_max: Duration::ZERO,
-        products_max: 10_000,
-        windows_max: 32,
-        query_timeout: Duration::from_secs(30),
-    }
-}
-
-pub(crate) fn local_cache() -> anyhow::Result<LocalCache> {
-    Ok(LocalCache::new(CacheSettings {
-        key_prefix: String::new(),
-        card_ttl: Duration::from_secs(600),
-        tombstone_ttl: Duration::from_secs(1_200),
-        timeout: Duration::from_secs(10),
-        local_cards_max: 10_000,
-    })?)
-}
-
-impl Choices {
-    pub(crate) fn ordinary() -> anyhow::Result<Self> {
-        Ok(Self {
-            api: api_settings(),
-            auth: AuthSettings { mode: AuthMode::Gateway, gateway_networks: vec!["127.0.0.0/8".parse()?] },
-            rankings: ranking_settings(),
-            clock: Arc::new(SystemClock),
-            cache: Arc::new(local_cache()?),
-            limits: AppendLimits::default(),
-            connections_max: 8,
-            metrics_apart: false,
-        })
     }
 }
 

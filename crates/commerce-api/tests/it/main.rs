@@ -4,6 +4,7 @@
 
 mod access;
 mod atomicity;
+mod choices;
 mod document;
 mod groups;
 mod harness;

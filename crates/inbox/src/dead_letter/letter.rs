@@ -47,12 +47,8 @@ pub(crate) fn row(
         value.map(|value| shorten(clean_bytes(value)))
     };
     let event_type = text_of("ce_type");
-    let error = shorten(clean(&rejection.error));
-    let (record_timestamp, record_timestamp_type) = match record.time {
-        RecordTime::Unknown => (None, None),
-        RecordTime::Created(millis) => (Some(millis), Some("CreateTime".to_owned())),
-        RecordTime::Appended(millis) => (Some(millis), Some("LogAppendTime".to_owned())),
-    };
+    let cause = Cause::new(event_type.as_deref(), rejection);
+    let (record_timestamp, record_timestamp_type) = stored_time(record.time);
     Row {
         id: id(group, origin, record.offset),
         consumer_group: group.to_owned(),
@@ -66,10 +62,10 @@ pub(crate) fn row(
         record_timestamp,
         record_timestamp_type,
         event_id: text_of("ce_id"),
-        fingerprint: fingerprint(event_type.as_deref(), rejection.reason, &error),
+        fingerprint: cause.fingerprint,
         event_type,
-        reason: rejection.reason.to_owned(),
-        error,
+        reason: cause.reason.to_owned(),
+        error: cause.error,
         traceparent: text_of("traceparent"),
         first_id: origin_of_event.map(|first| {
             let place = TopicPartition { topic: origin.topic.clone(), partition: first.partition };
@@ -80,16 +76,41 @@ pub(crate) fn row(
     }
 }
 
-/// A stored letter that failed once more.
-pub(crate) fn blame(row: &Row, rejection: &Rejection) -> Row {
-    let error = shorten(clean(&rejection.error));
-    Row {
-        fingerprint: fingerprint(row.event_type.as_deref(), rejection.reason, &error),
-        reason: rejection.reason.to_owned(),
-        error,
-        ..row.clone()
+/// Why a record is a letter, as it is stored.
+pub(crate) struct Cause {
+    pub(crate) reason: &'static str,
+    pub(crate) error: String,
+    pub(crate) fingerprint: String,
+}
+
+impl Cause {
+    pub(crate) fn new(event_type: Option<&str>, rejection: &Rejection) -> Self {
+        let error = shorten(clean(&rejection.error));
+        let fingerprint = fingerprint(event_type, rejection.reason, &error);
+        Self { reason: rejection.reason, error, fingerprint }
     }
 }
+
+/// How a record's time is stored: milliseconds since 1970, and who stamped it, in Kafka's words.
+fn stored_time(time: RecordTime) -> (Option<i64>, Option<String>) {
+    match time {
+        RecordTime::Unknown => (None, None),
+        RecordTime::Created(millis) => (Some(millis), Some(CREATED.to_owned())),
+        RecordTime::Appended(millis) => (Some(millis), Some(APPENDED.to_owned())),
+    }
+}
+
+/// The time of a stored record.
+pub(crate) fn record_time(row: &Row) -> RecordTime {
+    match (row.record_timestamp, row.record_timestamp_type.as_deref()) {
+        (Some(millis), Some(APPENDED)) => RecordTime::Appended(millis),
+        (Some(millis), _) => RecordTime::Created(millis),
+        (None, _) => RecordTime::Unknown,
+    }
+}
+
+const CREATED: &str = "CreateTime";
+const APPENDED: &str = "LogAppendTime";
 
 fn first_bytes(bytes: &[u8], length: usize) -> Vec<u8> {
     bytes[..bytes.len().min(length)].to_vec()

@@ -24,7 +24,7 @@ pub use inquiry::{
     clock, connect, count_letters, find_story, group_letters, letter_depths, list_letters,
     list_whole_letters,
 };
-pub(crate) use letter::{blame, row};
+pub(crate) use letter::{Cause, record_time, row};
 pub use publisher::{DeadLetterPublisher, PublisherSettings};
 #[cfg(test)]
 pub(crate) use record::tests::letter as sample_letter;

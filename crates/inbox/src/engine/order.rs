@@ -1,6 +1,6 @@
 //! Which records of a strict projection wait, because an earlier one of their key became a dead letter. Pure.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ pub(crate) const BLOCKED: &str = "blocked";
 const NAMESPACE: Uuid = Uuid::from_u128(0x2f1c_7a54_91d3_5e6f_8a0b_4c7d_e852_1936);
 
 /// A key as an index can hold it. Two keys with one digest would share a queue: more order than was asked for, no less.
-pub(crate) fn digest(key: &[u8]) -> Uuid {
+fn digest(key: &[u8]) -> Uuid {
     Uuid::new_v5(&NAMESPACE, key)
 }
 
@@ -24,11 +24,16 @@ pub(crate) struct Order {
     pub(crate) waiting: BTreeSet<usize>,
     /// Keys that were not blocked before and are from now on.
     pub(crate) newly_blocked: BTreeSet<Uuid>,
+    /// Digests of the keys of all records that have a part in the order.
+    pub(crate) keys: Keys,
 }
 
-/// Digests of the keys of all records that have a part in the order: those to be applied, and dead letters.
-pub(crate) fn keys<E>(plan: &Plan<E>, span: &Span) -> BTreeSet<Uuid> {
-    span.records.clone().filter_map(|index| key_of(plan, index)).collect()
+/// Digests of keys, by record.
+pub(crate) type Keys = BTreeMap<usize, Uuid>;
+
+/// The keys of all records that have a part in the order: those to be applied, and dead letters.
+pub(crate) fn keys<E>(plan: &Plan<E>, span: &Span) -> Keys {
+    span.records.clone().filter_map(|index| Some((index, key_of(plan, index)?))).collect()
 }
 
 /// Whether the span alone blocks a key.
@@ -37,21 +42,19 @@ pub(crate) fn has_rejected<E>(plan: &Plan<E>, span: &Span) -> bool {
 }
 
 /// `blocked` are the keys that letters of earlier spans block. A record without a key has no order and never waits.
-pub(crate) fn order<E>(plan: &Plan<E>, span: &Span, blocked: &HashSet<Uuid>) -> Order {
-    let mut order = Order::default();
-    for index in span.records.clone() {
-        let Some(key) = key_of(plan, index) else { continue };
-        if blocked.contains(&key) || order.newly_blocked.contains(&key) {
-            order.waiting.insert(index);
-        } else if matches!(plan.fates[index], Fate::Reject(_)) {
-            order.newly_blocked.insert(key);
+pub(crate) fn order<E>(plan: &Plan<E>, keys: Keys, blocked: &HashSet<Uuid>) -> Order {
+    let (mut waiting, mut newly_blocked) = (BTreeSet::new(), BTreeSet::new());
+    for (index, key) in &keys {
+        if blocked.contains(key) || newly_blocked.contains(key) {
+            waiting.insert(*index);
+        } else if matches!(plan.fates[*index], Fate::Reject(_)) {
+            newly_blocked.insert(*key);
         }
     }
-    order
+    Order { waiting, newly_blocked, keys }
 }
 
-/// The digest of a record's key, if the record has a part in the order.
-pub(crate) fn key_of<E>(plan: &Plan<E>, index: usize) -> Option<Uuid> {
+fn key_of<E>(plan: &Plan<E>, index: usize) -> Option<Uuid> {
     match plan.fates[index] {
         Fate::Apply(_) | Fate::Reject(_) => plan.batch.get(index)?.key.map(digest),
         Fate::Skip | Fate::SkipUnknown => None,
@@ -87,7 +90,7 @@ mod tests {
     fn waiting(records: &[(Option<&str>, char)], blocked: &[&str]) -> (Vec<usize>, BTreeSet<Uuid>) {
         let (plan, span) = plan(records);
         let blocked = blocked.iter().map(|key| digest(key.as_bytes())).collect();
-        let order = order(&plan, &span, &blocked);
+        let order = order(&plan, keys(&plan, &span), &blocked);
         (order.waiting.into_iter().collect(), order.newly_blocked)
     }
 
@@ -112,7 +115,7 @@ mod tests {
     #[test]
     fn keys_are_those_of_records_that_matter() {
         let (plan, span) = plan(&[(Some("a"), '-'), (Some("b"), '.'), (None, '.'), (Some("c"), 'x')]);
-        assert_eq!(keys(&plan, &span), BTreeSet::from([digest(b"b"), digest(b"c")]));
+        assert_eq!(keys(&plan, &span), BTreeMap::from([(1, digest(b"b")), (3, digest(b"c"))]));
         assert!(has_rejected(&plan, &span));
         assert!(!has_rejected(&plan, &Span { records: 0..3, expected: 0, next: 3 }));
     }

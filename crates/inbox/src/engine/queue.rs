@@ -1,9 +1,9 @@
 //! Letters that waited in the order of their key, as records again. Pure.
 
-use kafka_client::{RecordBatch, RecordTime, TopicPartition};
+use kafka_client::{RecordBatch, TopicPartition};
 
 use super::plan::{Fate, Identity, Plan, Rejection};
-use crate::dead_letter::{LetterStatus, stored_headers};
+use crate::dead_letter::{LetterStatus, record_time, stored_headers};
 use crate::projection::Projection;
 use crate::settings::UnknownTypes;
 use crate::store::blocked::QueuedLetter;
@@ -24,7 +24,7 @@ impl<E> Chunk<E> {
     pub(crate) fn new<P: Projection<Event = E>>(
         mut letters: Vec<QueuedLetter>,
         projection: &P,
-        short_topic: impl Fn(&str) -> String,
+        short_topic: &str,
         unknown: UnknownTypes,
     ) -> Option<Self> {
         let first = letters.first()?;
@@ -39,9 +39,9 @@ impl<E> Chunk<E> {
         }
         letters.truncate(count);
         let mut plan = Plan::new(batch(&origin, &letters));
-        plan.decode(projection, &short_topic(&origin.topic), unknown, count);
+        plan.decode(projection, short_topic, unknown, count);
         for (index, letter) in letters.iter().enumerate() {
-            if letter.status == LetterStatus::Discarded {
+            if is_given_up(letter) {
                 plan.give_up(index);
             } else if let Some(lacks) = &letter.row.lacks {
                 let error = format!(
@@ -87,14 +87,9 @@ fn is_given_up(letter: &QueuedLetter) -> bool {
 fn batch(origin: &TopicPartition, letters: &[QueuedLetter]) -> RecordBatch {
     let mut batch = RecordBatch::new(origin.clone(), 0);
     for QueuedLetter { row, .. } in letters {
-        let time = match (row.record_timestamp, row.record_timestamp_type.as_deref()) {
-            (Some(millis), Some("LogAppendTime")) => RecordTime::Appended(millis),
-            (Some(millis), _) => RecordTime::Created(millis),
-            (None, _) => RecordTime::Unknown,
-        };
         let headers = stored_headers(&row.headers);
         let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
-        batch.push(row.offset, time, row.key.as_deref(), row.value.as_deref(), headers);
+        batch.push(row.offset, record_time(row), row.key.as_deref(), row.value.as_deref(), headers);
     }
     batch
 }
@@ -148,7 +143,7 @@ mod tests {
     }
 
     fn chunk(letters: Vec<QueuedLetter>) -> Option<Chunk<String>> {
-        Chunk::new(letters, &Names, str::to_owned, UnknownTypes::Skip)
+        Chunk::new(letters, &Names, "t", UnknownTypes::Skip)
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::queue::Chunk;
 use super::session::Session;
 use super::transaction::apply;
 use super::work::{Shared, committed};
-use crate::dead_letter::{LetterStatus, blame};
+use crate::dead_letter::{Cause, LetterStatus};
 use crate::metrics;
 use crate::projection::{OrderingMode, Projection};
 use crate::store::blocked::{self, BlockedKey, QueuedLetter};
@@ -137,7 +137,7 @@ impl<P: Projection> Releaser<P> {
         if LetterStatus::OPEN.contains(&first.status) {
             return hold(connection, key, first).await;
         }
-        let short_topic = |topic: &str| shared.short_topic(topic).to_owned();
+        let short_topic = shared.short_topic(&key.topic);
         let chunk = Chunk::new(queue, &*shared.projection, short_topic, settings.unknown_types);
         let Some(mut chunk) = chunk else { return Ok(Step::Ended) };
         let numbers = session.intern(&chunk.plan.sources, settings.sources_max).await?;
@@ -238,8 +238,8 @@ async fn fail<P: Projection>(
     let group = &shared.settings.kafka.group;
     let mut tx = connection.begin().await.map_err(engine("begin"))?;
     if is_unchanged(&mut tx, key, std::slice::from_ref(letter)).await? {
-        let row = blame(&letter.row, rejection);
-        blocked::set_aside_again(&mut tx, &row).await.map_err(engine("set aside"))?;
+        let cause = Cause::new(letter.row.event_type.as_deref(), rejection);
+        blocked::set_aside_again(&mut tx, letter.row.id, &cause).await.map_err(engine("set aside"))?;
         blocked::hold(&mut tx, key).await.map_err(engine("hold"))?;
         tx.commit().await.map_err(Failure::Commit)?;
         metrics::dead_lettered(group, rejection.reason);

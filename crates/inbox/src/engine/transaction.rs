@@ -146,14 +146,17 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
             return Ok(Order::default());
         }
         let topic = self.topic(shared);
-        let mut blocked = HashSet::new();
-        if blocked::has_keys(tx, topic).await.map_err(engine("read blocked keys"))? {
-            let keys = order::keys(self.plan, self.span);
-            blocked = blocked::lock_keys(tx, topic, &keys).await.map_err(engine("lock blocked keys"))?;
-        } else if !order::has_rejected(self.plan, self.span) {
+        let is_any_blocked = blocked::has_keys(tx, topic).await.map_err(engine("read blocked keys"))?;
+        if !is_any_blocked && !order::has_rejected(self.plan, self.span) {
             return Ok(Order::default());
         }
-        Ok(order(self.plan, self.span, &blocked))
+        let keys = order::keys(self.plan, self.span);
+        let mut blocked = HashSet::new();
+        if is_any_blocked {
+            let distinct = keys.values().copied().collect();
+            blocked = blocked::lock_keys(tx, topic, &distinct).await.map_err(engine("lock blocked keys"))?;
+        }
+        Ok(order(self.plan, keys, &blocked))
     }
 
     fn topic<'a, P>(&'a self, shared: &'a Shared<P>) -> Topic<'a> {
@@ -194,7 +197,6 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
     fn letters<P: Projection<Event = E>>(&self, shared: &Shared<P>, order: &Order) -> Vec<NewLetter> {
         let plan = &self.plan;
         let waits = Rejection::new(order::BLOCKED, "waits behind an earlier dead letter of its key");
-        let is_strict = shared.projection.ordering() == OrderingMode::Strict;
         let letter = |index: usize| {
             let is_waiting = order.waiting.contains(&index);
             let rejection = match &plan.fates[index] {
@@ -204,7 +206,7 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
             };
             let record = plan.batch.get(index)?;
             let row = dead_letter::row(&shared.settings.kafka.group, &plan.batch.origin, &record, rejection);
-            let key_digest = record.key.filter(|_| is_strict).map(order::digest);
+            let key_digest = order.keys.get(&index).copied();
             Some(NewLetter { row, key_digest, is_waiting })
         };
         self.span.records.clone().filter_map(letter).collect()
@@ -220,7 +222,7 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
         if order.waiting.is_empty() && order.newly_blocked.is_empty() {
             return Ok(None);
         }
-        let keys = order.waiting.iter().filter_map(|index| order::key_of(self.plan, *index)).collect();
+        let keys = order.waiting.iter().filter_map(|index| order.keys.get(index).copied()).collect();
         let limits = shared.settings.blocked;
         let crowd = blocked::measure(tx, self.topic(shared), &keys, limits)
             .await

@@ -8,7 +8,8 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::dead_letter::Row;
-use crate::dead_letter::LetterStatus;
+use super::dead_letter::row_columns;
+use crate::dead_letter::{Cause, LetterStatus};
 use crate::settings::BlockedLimits;
 
 /// A topic as one group reads it.
@@ -199,18 +200,17 @@ pub(crate) async fn list_queue(
     limit: i64,
     bytes_max: i64,
 ) -> Result<Vec<QueuedLetter>, sqlx::Error> {
-    sqlx::query_as(
-        r#"select turn, status, id, consumer_group, topic, partition, "offset", key, value, value_bytes, headers,
-                  record_timestamp, record_timestamp_type, event_id, event_type, reason, fingerprint, error, traceparent,
-                  first_id, redrive_count, lacks
-             from (select *, sum(coalesce(octet_length(value), 0)) over before as bytes_before
+    sqlx::query_as(concat!(
+        "select turn, status, ",
+        row_columns!(),
+        " from (select *, sum(coalesce(octet_length(value), 0)) over before as bytes_before
                      from (select * from inbox.dead_letter
                             where consumer_group = $1 and topic = $2 and key_digest = $3 and turn > $4
                             order by turn limit $5) first_letters
                    window before as (order by turn rows between unbounded preceding and 1 preceding)) d
             where coalesce(bytes_before, 0) <= $6
-            order by turn"#,
-    )
+            order by turn",
+    ))
     .bind(&key.consumer_group)
     .bind(&key.topic)
     .bind(key.key_digest)
@@ -327,17 +327,21 @@ pub(crate) async fn hold(tx: &mut PgConnection, key: &BlockedKey) -> Result<(), 
 }
 
 /// A letter of the queue failed when its turn came: from now on it is what the others wait for.
-pub(crate) async fn set_aside_again(tx: &mut PgConnection, row: &Row) -> Result<(), sqlx::Error> {
+pub(crate) async fn set_aside_again(
+    tx: &mut PgConnection,
+    letter: Uuid,
+    cause: &Cause,
+) -> Result<(), sqlx::Error> {
     sqlx::query(
         "update inbox.dead_letter
             set status = 'new', reason = $2, error = $3, fingerprint = $4, attempts = attempts + 1,
                 last_seen = clock_timestamp()
           where id = $1",
     )
-    .bind(row.id)
-    .bind(&row.reason)
-    .bind(&row.error)
-    .bind(&row.fingerprint)
+    .bind(letter)
+    .bind(cause.reason)
+    .bind(&cause.error)
+    .bind(&cause.fingerprint)
     .execute(tx)
     .await?;
     Ok(())

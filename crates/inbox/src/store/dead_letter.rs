@@ -33,6 +33,16 @@ pub(crate) struct Row {
     pub(crate) lacks: Option<String>,
 }
 
+/// Columns of a [`Row`].
+macro_rules! row_columns {
+    () => {
+        "id, consumer_group, topic, partition, \"offset\", key, value, value_bytes, headers, record_timestamp,
+         record_timestamp_type, event_id, event_type, reason, fingerprint, error, traceparent, first_id, redrive_count,
+         lacks"
+    };
+}
+pub(crate) use row_columns;
+
 /// A dead letter to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NewLetter {
@@ -194,15 +204,14 @@ pub(crate) async fn list_unpublished(
     cursor: Cursor,
     limit: i64,
 ) -> Result<Vec<Unpublished>, sqlx::Error> {
-    sqlx::query_as(
-        r#"select first_seen, id, consumer_group, topic, partition, "offset", key, value, value_bytes, headers,
-                  record_timestamp, record_timestamp_type, event_id, event_type, reason, fingerprint, error, traceparent,
-                  first_id, redrive_count, lacks
-             from inbox.dead_letter
-            where status = 'new' and consumer_group = $1 and (first_seen, id) > ($2, $3)
-            order by first_seen, id
-            limit $4"#,
-    )
+    sqlx::query_as(concat!(
+        "select first_seen, ",
+        row_columns!(),
+        " from inbox.dead_letter
+          where status = 'new' and consumer_group = $1 and (first_seen, id) > ($2, $3)
+          order by first_seen, id
+          limit $4",
+    ))
     .bind(group)
     .bind(cursor.first_seen)
     .bind(cursor.id)

@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::dead_letter::Row;
+use super::dead_letter::{Row, row_columns};
 use super::letters::{after_cursor, bind, bind_cursor, matching};
 use crate::dead_letter::{LetterFilter, LetterPlace, LetterStatus, Mandate};
 
@@ -139,9 +139,9 @@ pub(crate) async fn lock_letters(
     ids: &[Uuid],
 ) -> Result<Vec<LockedLetter>, sqlx::Error> {
     sqlx::query_as(concat!(
-        r#"select status, id, consumer_group, topic, partition, "offset", key, value, value_bytes, headers,
-                  record_timestamp, record_timestamp_type, event_id, event_type, reason, fingerprint, error, traceparent,
-                  first_id, redrive_count, lacks, "#,
+        "select status, ",
+        row_columns!(),
+        ", ",
         turn_of_d!(),
         r#"  from inbox.dead_letter d
             where id = any($1)

@@ -64,14 +64,15 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
         let (mut orders, mut details) = (0.0, 0.0);
         if runs(Part::Orders) || runs(Part::Latency) {
             begin(Part::Orders);
-            orders = measure_orders(arguments, &mut figures).await?;
+            let names = ["api.orders", "api.orders_gain"];
+            orders = measure_gain(arguments, Load::Orders, names, &mut figures).await?;
+            let names = ["api.hot_orders", "api.hot_orders_gain"];
+            measure_gain(arguments, Load::HotOrders, names, &mut figures).await?;
         }
         if runs(Part::Likes) {
             begin(Part::Likes);
-            let together = rate(arguments, &[], Load::Likes).await?;
-            let alone = rate(arguments, &ALONE, Load::Likes).await?;
-            figures.add("api.likes", "requests/s", together);
-            figures.add("api.likes_gain", "of one by one", together / alone);
+            let names = ["api.likes", "api.likes_gain"];
+            measure_gain(arguments, Load::Likes, names, &mut figures).await?;
         }
         if runs(Part::Detail) || runs(Part::Latency) {
             begin(Part::Detail);
@@ -89,15 +90,17 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     figures.finish(arguments.common.json.as_deref())
 }
 
-async fn measure_orders(arguments: &Arguments, figures: &mut Figures) -> Result<f64> {
-    let together = rate(arguments, &[], Load::Orders).await?;
-    let alone = rate(arguments, &ALONE, Load::Orders).await?;
-    let hot = rate(arguments, &[], Load::HotOrders).await?;
-    let hot_alone = rate(arguments, &ALONE, Load::HotOrders).await?;
-    figures.add("api.orders", "requests/s", together);
-    figures.add("api.orders_gain", "of one by one", together / alone);
-    figures.add("api.hot_orders", "requests/s", hot);
-    figures.add("api.hot_orders_gain", "of one by one", hot / hot_alone);
+/// The rate of what is executed together, and its ratio to the same one by one.
+async fn measure_gain(
+    arguments: &Arguments,
+    load: Load,
+    [rate_name, gain_name]: [&'static str; 2],
+    figures: &mut Figures,
+) -> Result<f64> {
+    let together = rate(arguments, &[], load).await?;
+    let alone = rate(arguments, &ALONE, load).await?;
+    figures.add(rate_name, "requests/s", together);
+    figures.add(gain_name, "of one by one", together / alone);
     Ok(together)
 }
 

@@ -89,10 +89,16 @@ impl CountReader {
         if missing.is_empty() {
             return known;
         }
-        if let Some(read) = in_time(self.wait, "counts", self.reader.read(missing.clone())).await {
-            known.extend(missing.iter().filter_map(|id| Some((*id, *read.get(id)?))));
-        }
+        known.extend(self.read_now(&missing).await);
         known
+    }
+
+    /// The counts of `ids` from a query that begins now. Ids are left out as by [`Self::read`].
+    pub(crate) async fn read_now(&self, ids: &[i64]) -> HashMap<i64, Counts> {
+        match in_time(self.wait, "counts", self.reader.read(ids.to_vec())).await {
+            Some(read) => ids.iter().filter_map(|id| Some((*id, *read.get(id)?))).collect(),
+            None => HashMap::new(),
+        }
     }
 }
 

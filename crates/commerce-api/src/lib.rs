@@ -17,6 +17,7 @@ mod error_code;
 mod event_log;
 mod group_commit;
 mod listing;
+mod live;
 mod metrics;
 mod rankings;
 mod remembered;
@@ -49,6 +50,7 @@ use commands::place_order::OrderGroup;
 use count_orders::{CountOrderSource, CountOrders};
 use counts::{CountReader, CountSource, count_source};
 use group_commit::{Desk, Writer, desk, group_commit};
+use live::Live;
 use rankings::{RankingSource, Rankings, rankings};
 use remembered::{MemoryLimits, MemoryTask, remembered};
 use store::counts::CountOrder;
@@ -105,6 +107,7 @@ struct App {
     views: ViewRecorder,
     orders: Desk<OrderGroup>,
     likes: Desk<LikeGroup>,
+    live: Live,
     concurrency: Semaphore,
 }
 
@@ -153,6 +156,7 @@ impl Api {
         let (orders, order_writer) = desk(group, pool.clone(), settings.order_group_limits());
         let group = LikeGroup(Arc::clone(&shop));
         let (likes, like_writer) = desk(group, pool, settings.like_group_limits());
+        let live = Live::new(settings.live_watchers_max, settings.live_queue_max);
         let concurrency = Semaphore::new(settings.concurrency_max);
         let catalog = Catalog { cache, cards };
         let app = Arc::new(App {
@@ -168,6 +172,7 @@ impl Api {
             views,
             orders,
             likes,
+            live,
             concurrency,
         });
         Ok(Self {
@@ -197,6 +202,7 @@ impl Api {
         lifecycle.spawn(TaskKind::CountReader, self.counts.run());
         lifecycle.spawn(TaskKind::CountOrderReader, self.count_orders.run());
         lifecycle.spawn(TaskKind::RankingReader, self.rankings.run());
+        lifecycle.spawn(TaskKind::LiveTicker, live::run(Arc::clone(&self.app), shutdown.clone()));
         let service = routes::router(self.app).into_make_service_with_connect_info::<SocketAddr>();
         // Answers are small and complete: waiting to coalesce them only delays them.
         let listener = listener.tap_io(|stream| {

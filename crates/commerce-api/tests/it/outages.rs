@@ -1,15 +1,17 @@
 //! P9: a page is never refused because counting is down.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use product_cache::ProductCache;
+use product_cache::{Invalidation, ProductCache};
 use reqwest::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::{Connection, Executor, PgConnection};
 use testkit::{TestDatabase, eventually};
 
 use crate::harness::{Choices, TestShop, api_settings, local_cache};
+use crate::live::{Events, Watched};
 
 /// Lets nobody in any more and sends everybody away.
 async fn close(database: &TestDatabase) -> anyhow::Result<()> {
@@ -67,5 +69,38 @@ async fn without_the_database_pages_come_from_the_cache_and_views_are_said_to_be
     };
     let page = eventually("views are recorded again", back).await?;
     assert_eq!(page.data()["likeCount"], Value::from(0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stream_outlasts_counting_and_the_cache_and_goes_on_after_them() -> anyhow::Result<()> {
+    let cache = Watched::new()?;
+    let shop =
+        TestShop::start_with(Choices { cache: cache.clone(), metrics_apart: true, ..Choices::ordinary()? })
+            .await?;
+    let products = shop.products(&[1, 1, 1]).await?;
+    shop.count(products[0], 4, 0, 0).await?;
+    let mut events = Events::open(&shop, &products).await?;
+    for product in &products {
+        assert_eq!(events.next().await?.map(|state| state["productId"].clone()), Some(json!(product)));
+    }
+    let sold_out =
+        |product: i64| move |state: &Value| state["productId"] == product && state["soldOut"] == true;
+
+    close(shop.metrics_database()).await?;
+    cache.invalidate(&[Invalidation { product_id: products[0], version: 9, sold_out: true }]).await?;
+    let shown = events.until(sold_out(products[0])).await?;
+    assert_eq!(shown["likeCount"], 4, "what was counted last");
+    cache.is_away.store(true, Ordering::SeqCst);
+    assert_eq!(shop.order(7, &[(products[1], 1)]).await?.status, StatusCode::CREATED);
+    events.until(sold_out(products[1])).await?;
+
+    cache.is_away.store(false, Ordering::SeqCst);
+    open(shop.metrics_database()).await?;
+    shop.count(products[1], 5, 0, 0).await?;
+    let counted = events.until(|state| state["likeCount"] == 5).await?;
+    assert_eq!(counted["soldOut"], true, "the card of the time before is in the cache");
+    cache.invalidate(&[Invalidation { product_id: products[2], version: 9, sold_out: true }]).await?;
+    events.until(sold_out(products[2])).await?;
     Ok(())
 }

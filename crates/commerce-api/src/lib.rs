@@ -48,7 +48,7 @@ use commands::Shop;
 use commands::like_product::LikeGroup;
 use commands::place_order::OrderGroup;
 use count_orders::{CountOrderSource, CountOrders};
-use counts::{CountReader, CountSource, count_source};
+use counts::{CountReader, CountSource, counts};
 use group_commit::{Desk, Writer, desk, group_commit};
 use live::Live;
 use rankings::{RankingSource, Rankings, rankings};
@@ -137,10 +137,7 @@ impl Api {
         let (queue_max, batch_max) = (settings.read_queue_max, settings.read_batch_max);
         let source = CardSource { pool: pool.clone(), cache: Arc::clone(&cache) };
         let (cards, card_task) = batch_reader(source, queue_max, batch_max);
-        let source = count_source(metrics_pool.clone(), settings.counts_cached_max, settings.counts_age_max);
-        let recent = source.recent();
-        let (counts, count_task) = batch_reader(source, queue_max, batch_max);
-        let counts = CountReader::new(recent, counts, settings.counts_age_max, settings.counts_wait);
+        let (counts, count_task) = counts(metrics_pool.clone(), &settings);
         let ids_max = settings.page_depth_max + 1;
         let source = CountOrderSource { pool: metrics_pool.clone(), ids_max };
         // One entry for each order.

@@ -17,33 +17,33 @@ use tokio_util::sync::CancellationToken;
 
 use crate::App;
 use crate::catalog::StockState;
+use crate::counts::ShownCounts;
 use crate::error::ApiError;
 use crate::metrics;
-use crate::store::counts::Counts;
 
 /// What is known of a watched product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LiveProduct {
     pub(crate) product_id: i64,
     pub(crate) stock: StockState,
-    /// `None` when they were never had since somebody watches.
-    pub(crate) counts: Option<Counts>,
+    /// `None` when none are known.
+    pub(crate) counts: Option<ShownCounts>,
 }
 
 impl LiveProduct {
     /// What a watcher sees of it.
-    fn shown(&self) -> (bool, Option<Counts>) {
+    fn shown(&self) -> (bool, Option<ShownCounts>) {
         (self.stock.sold_out, self.counts)
     }
 
-    /// Takes what was read; what could not be read stays.
-    fn update(&mut self, stock: Option<StockState>, counts: Option<Counts>) {
+    /// Takes what was read. A stock that could not be read stays; counts know by themselves how long they hold.
+    fn update(&mut self, stock: Option<StockState>, counts: Option<ShownCounts>) {
         if let Some(stock) = stock
             && stock.version >= self.stock.version
         {
             self.stock = stock;
         }
-        self.counts = counts.or(self.counts);
+        self.counts = counts;
     }
 }
 
@@ -173,7 +173,7 @@ impl Board {
     }
 
     /// Takes what was read of a product and tells its watchers what has changed. Whoever cannot take it is sent away.
-    fn update(&mut self, id: i64, stock: Option<StockState>, counts: Option<Counts>) {
+    fn update(&mut self, id: i64, stock: Option<StockState>, counts: Option<ShownCounts>) {
         let Some(watched) = self.products.get_mut(&id) else { return };
         let before = watched.product.shown();
         watched.product.update(stock, counts);
@@ -206,7 +206,7 @@ impl Board {
 /// watcher is sent away, so that the server can end.
 ///
 /// # Errors
-/// Never; what cannot be read stays as it was, and the next tick reads it again.
+/// Never; what cannot be read now is read again by the next tick.
 pub(crate) async fn run(app: Arc<App>, shutdown: CancellationToken) -> Result<(), Infallible> {
     shutdown.run_until_cancelled(tick_for_ever(&app)).await;
     lock(&app.live.board).close();
@@ -240,6 +240,7 @@ async fn read(app: &App, ids: &[i64]) {
 mod tests {
     use super::{Live, LiveProduct, Watch, lock};
     use crate::catalog::StockState;
+    use crate::counts::ShownCounts;
     use crate::error::ApiError;
     use crate::store::counts::Counts;
 
@@ -247,8 +248,8 @@ mod tests {
         StockState { version, sold_out }
     }
 
-    fn likes(like_count: i64) -> Counts {
-        Counts { like_count, ..Counts::default() }
+    fn likes(like_count: i64) -> ShownCounts {
+        ShownCounts { counts: Counts { like_count, ..Counts::default() }, is_stale: false }
     }
 
     fn product(product_id: i64) -> LiveProduct {
@@ -261,7 +262,7 @@ mod tests {
 
     fn taken(watch: &mut Watch) -> Vec<(i64, bool, i64)> {
         std::iter::from_fn(|| watch.states.try_recv().ok())
-            .map(|state| (state.product_id, state.stock.sold_out, state.counts.unwrap().like_count))
+            .map(|state| (state.product_id, state.stock.sold_out, state.counts.unwrap().counts.like_count))
             .collect()
     }
 
@@ -276,19 +277,19 @@ mod tests {
         assert_eq!(taken(&mut first), [(2, false, 5)]);
         let mut second = watch(&live, &[2]);
         assert_eq!(taken(&mut second), [(2, false, 5)], "what the others know");
-        lock(&live.board).update(2, None, Some(likes(6)));
+        lock(&live.board).update(2, Some(stock(2, false)), Some(likes(6)));
         assert_eq!((taken(&mut first), taken(&mut second)), (vec![(2, false, 6)], vec![(2, false, 6)]));
     }
 
     #[test]
-    fn an_older_state_of_stock_changes_nothing_and_what_cannot_be_read_stays() {
+    fn an_older_state_of_stock_changes_nothing_and_one_that_cannot_be_read_stays() {
         let live = Live::new(1, 10);
         let mut watcher = watch(&live, &[1]);
         lock(&live.board).update(1, Some(stock(5, true)), Some(likes(3)));
         lock(&live.board).update(1, Some(stock(4, false)), Some(likes(3)));
-        lock(&live.board).update(1, None, None);
+        lock(&live.board).update(1, None, Some(likes(3)));
         assert_eq!(taken(&mut watcher), [(1, false, 0), (1, true, 3)]);
-        lock(&live.board).update(1, Some(stock(6, false)), None);
+        lock(&live.board).update(1, Some(stock(6, false)), Some(likes(3)));
         assert_eq!(taken(&mut watcher), [(1, false, 3)]);
     }
 

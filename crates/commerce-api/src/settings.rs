@@ -89,6 +89,9 @@ pub struct ApiSettings {
     /// How old counts may be.
     #[serde(with = "humantime_serde")]
     pub counts_age_max: Duration,
+    /// How old counts may be that are shown as stale, when newer ones cannot be had.
+    #[serde(with = "humantime_serde")]
+    pub counts_stale_max: Duration,
     /// Products whose counts are remembered.
     pub counts_cached_max: usize,
     /// How old the order of a list by counts may be.
@@ -258,6 +261,9 @@ impl ApiSettings {
         }
         if self.live_tick.is_zero() || self.live_heartbeat.is_zero() {
             return refuse("api.live_tick and api.live_heartbeat", "must be above zero");
+        }
+        if self.counts_stale_max < self.counts_age_max {
+            return refuse("api.counts_stale_max", "must not be below api.counts_age_max");
         }
         if self.live_queue_max < self.live_ids_max {
             return refuse("api.live_queue_max", "must not be below api.live_ids_max");

@@ -35,7 +35,7 @@ pub(super) struct LiveQuery {
     ids: String,
 }
 
-/// What may have changed of a product. Counts are null when they cannot be had now.
+/// What may have changed of a product, with the names and meanings of its page.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct LiveResponse {
@@ -43,17 +43,19 @@ struct LiveResponse {
     like_count: Option<i64>,
     sales_count: Option<i64>,
     view_count: Option<i64>,
+    stale: bool,
     sold_out: bool,
 }
 
 impl LiveResponse {
     fn new(product: &LiveProduct) -> Self {
-        let counts = product.counts;
+        let counts = product.counts.map(|shown| shown.counts);
         Self {
             product_id: product.product_id,
             like_count: counts.map(|counts| counts.like_count),
             sales_count: counts.map(|counts| counts.sales_count),
             view_count: counts.map(|counts| counts.view_count),
+            stale: product.counts.is_some_and(|shown| shown.is_stale),
             sold_out: product.stock.sold_out,
         }
     }

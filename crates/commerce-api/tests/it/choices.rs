@@ -58,6 +58,7 @@ pub(crate) fn api_settings() -> ApiSettings {
         counts_wait: Duration::from_secs(30),
         // No memory: tests see what they wrote.
         counts_age_max: Duration::ZERO,
+        counts_stale_max: Duration::from_secs(600),
         counts_cached_max: 1_000,
         count_order_age_max: Duration::ZERO,
         live_tick: Duration::from_millis(10),

@@ -115,7 +115,8 @@ impl ProductCache for Watched {
 
 fn state(product_id: i64, likes: i64, sold_out: bool) -> Value {
     json!({
-        "productId": product_id, "likeCount": likes, "salesCount": 0, "viewCount": 0, "soldOut": sold_out,
+        "productId": product_id, "likeCount": likes, "salesCount": 0, "viewCount": 0, "stale": false,
+        "soldOut": sold_out,
     })
 }
 

@@ -28,12 +28,13 @@ mod views;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::serve::ListenerExt;
 use product_cache::ProductCache;
 use runtime::database::Pool;
 use runtime::{Clock, Lifecycle, TaskKind};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 pub use commands::import;
@@ -200,15 +201,26 @@ impl Api {
         lifecycle.spawn(TaskKind::CountOrderReader, self.count_orders.run());
         lifecycle.spawn(TaskKind::RankingReader, self.rankings.run());
         lifecycle.spawn(TaskKind::LiveTicker, live::run(Arc::clone(&self.app), shutdown.clone()));
+        let send_timeout = self.app.settings.send_timeout;
         let service = routes::router(self.app).into_make_service_with_connect_info::<SocketAddr>();
         // Answers are small and complete: waiting to coalesce them only delays them.
-        let listener = listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "TCP_NODELAY is not set");
+        let listener = listener.tap_io(move |stream| {
+            if let Err(error) = stream.set_nodelay(true).and_then(|()| bound_sending(stream, send_timeout)) {
+                tracing::debug!(%error, "a connection has not all of its options");
             }
         });
         let server =
             axum::serve(listener, service).with_graceful_shutdown(async move { shutdown.cancelled().await });
         lifecycle.spawn(TaskKind::Api, server.into_future());
     }
+}
+
+/// Has the system close a connection whose client takes nothing of what is sent to it for so long: it would keep its stream
+/// and hold up the end of the process. Only Linux can do it.
+fn bound_sending(stream: &TcpStream, limit: Duration) -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(limit))?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = (stream, limit);
+    Ok(())
 }

@@ -25,6 +25,9 @@ pub struct ApiSettings {
     /// How long a request may take.
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
+    /// How long a client may take nothing of what is sent to it before its connection is closed.
+    #[serde(with = "humantime_serde")]
+    pub send_timeout: Duration,
     /// What `Retry-After` says when a request is refused for load or an outage.
     #[serde(with = "humantime_serde")]
     pub retry_after: Duration,
@@ -258,6 +261,9 @@ impl ApiSettings {
         }
         if self.page_size_max > self.page_depth_max {
             return refuse("api.page_size_max", "must not exceed api.page_depth_max");
+        }
+        if self.send_timeout < Duration::from_millis(1) {
+            return refuse("api.send_timeout", "must be at least 1ms");
         }
         if self.live_tick.is_zero() || self.live_heartbeat.is_zero() {
             return refuse("api.live_tick and api.live_heartbeat", "must be above zero");

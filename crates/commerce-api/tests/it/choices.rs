@@ -27,6 +27,7 @@ pub(crate) fn api_settings() -> ApiSettings {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         concurrency_max: 256,
         request_timeout: Duration::from_secs(90),
+        send_timeout: Duration::from_secs(60),
         retry_after: Duration::from_secs(1),
         body_bytes_max: 64 * 1024,
         bulk_body_bytes_max: 1024 * 1024,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::json::objects;
 use crate::topic;
 
 /// The wire name of an event type: the value of `ce_type`.
@@ -98,9 +99,9 @@ pub struct ProductLikeV1 {
 pub struct OrderLineV1 {
     /// The product.
     pub product_id: i64,
-    /// Units, at least 1.
+    /// Units.
     pub quantity: i64,
-    /// Minor units for one unit.
+    /// Price of one unit, in minor units of the currency.
     pub unit_price: i64,
 }
 
@@ -110,10 +111,11 @@ pub struct OrderLineV1 {
 pub struct OrderV1 {
     /// The order.
     pub order_id: i64,
-    /// The buyer; absent for recorded history without one.
+    /// The buyer; absent in recorded history without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<i64>,
-    /// At least one line.
+    /// The lines.
+    #[serde(deserialize_with = "objects")]
     pub lines: Vec<OrderLineV1>,
 }
 
@@ -125,7 +127,7 @@ pub struct StockV1 {
     pub product_id: i64,
     /// Units in stock after the change.
     pub quantity: i64,
-    /// The stock's version after the change, at least 1.
+    /// The stock's version after the change: it grows with every change, so the highest tells the state.
     pub version: i64,
 }
 
@@ -135,7 +137,7 @@ pub struct StockV1 {
 pub struct ProductViewV1 {
     /// The product.
     pub product_id: i64,
-    /// The buyer, when known.
+    /// The buyer; absent when nobody is signed in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<i64>,
 }

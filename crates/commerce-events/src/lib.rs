@@ -6,6 +6,7 @@
 
 mod decode;
 mod event;
+mod json;
 mod limits;
 mod topic;
 
@@ -14,5 +15,5 @@ pub use event::{
     CatalogEvent, Event, OrderEvent, OrderLineV1, OrderV1, ProductLikeV1, ProductViewV1, StockEvent, StockV1,
     TypeName, ViewEvent,
 };
-pub use limits::{LINES_MAX, ORDER_AMOUNT_MAX, QUANTITY_MAX, UNIT_PRICE_MAX};
+pub use limits::{LINES_MAX, NESTING_MAX, ORDER_AMOUNT_MAX, QUANTITY_MAX, UNIT_PRICE_MAX};
 pub use topic::{CATALOG_EVENTS, DEAD_LETTER_SUFFIX, ORDER_EVENTS, STOCK_EVENTS, TOPICS, VIEW_EVENTS};

@@ -1,13 +1,16 @@
 //! The published contract of the shop's events: types, topics, keys and their JSON.
 //!
 //! Invariants: a type, once published, only gains optional fields; a breaking change is a new major version in
-//! [`TypeName`]; unknown fields are ignored by readers. The golden files under `golden/` pin every byte.
+//! [`TypeName`]; unknown fields are ignored by readers. The golden files under `golden/` pin every byte, those under `schemas/` what
+//! is allowed, and `schemas/published/` what has been promised.
 //! Deliberately absent: transport (crates `outbox` and `inbox`) and storage.
 
 mod decode;
 mod event;
 mod json;
 mod limits;
+#[cfg(feature = "schema")]
+pub mod schema;
 mod topic;
 
 pub use decode::{DecodeError, decode, is_known_type};

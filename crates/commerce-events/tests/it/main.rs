@@ -1,6 +1,10 @@
-//! The contract: every byte of every type, what a reader refuses.
+//! The contract: every byte of every type, what a reader refuses, and the same for machines.
 
+mod agreement;
+mod compatibility;
 mod contract;
+mod hostile;
+mod schema;
 
 use std::path::{Path, PathBuf};
 

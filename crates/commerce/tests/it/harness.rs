@@ -11,6 +11,8 @@ use testkit::{TestDatabase, TestTopics, eventually};
 
 /// A buyer, as the gateway in front would name him.
 const BUYER: &str = "7";
+/// The trace of every request.
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 /// Database, topics and cache keys of one test.
 pub(crate) struct Shop {
@@ -122,8 +124,12 @@ impl Shop {
         body: Option<Value>,
     ) -> Result<(u16, Value)> {
         let url = format!("http://127.0.0.1:{}{path}", self.api_port);
-        let mut request =
-            self.http.request(method, url).header("X-USER-ID", BUYER).header("X-USER-ROLE", "admin");
+        let mut request = self
+            .http
+            .request(method, url)
+            .header("X-USER-ID", BUYER)
+            .header("X-USER-ROLE", "admin")
+            .header("traceparent", TRACEPARENT);
         if let Some(body) = body {
             request = request.json(&body);
         }

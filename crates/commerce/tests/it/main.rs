@@ -3,6 +3,7 @@
 mod buyers_side;
 mod cache_faults;
 mod cli;
+mod contract;
 mod dead_letters;
 mod harness;
 mod kill_points;

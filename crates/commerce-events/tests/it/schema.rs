@@ -133,3 +133,41 @@ fn every_reference_of_the_schema_document_leads_somewhere() {
         assert_ne!(channel["description"], "", "{topic} is not described");
     }
 }
+
+/// Names of the fields of a schema, those of items behind `[]`.
+fn fields(prefix: &str, schema: &Value, found: &mut BTreeSet<String>) {
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        found.insert(format!("{prefix}{name}"));
+        fields(&format!("{prefix}{name}[]."), &field["items"], found);
+    }
+}
+
+#[test]
+fn the_page_for_people_has_all_that_the_schemas_have() {
+    let page = read("../../docs/events.md");
+    let has_row = |text: &str, name: &str| {
+        let cells =
+            text.lines().filter(|line| line.starts_with('|')).filter_map(|line| line.split('|').nth(1));
+        cells.flat_map(|cell| cell.split(',')).any(|cell| cell.trim() == format!("`{name}`"))
+    };
+    let contract = contract();
+    for (topic, types) in &contract.topics {
+        assert!(has_row(&page, topic), "docs/events.md has no row for topic {topic}");
+        for name in types {
+            let section = page.split("\n### ").find(|part| part.lines().next().unwrap().contains(name));
+            let section = section.unwrap_or_else(|| panic!("docs/events.md has no section for {name}"));
+            let mut names = BTreeSet::new();
+            fields("", &contract.schemas[name], &mut names);
+            for field in names {
+                assert!(has_row(section, &field), "docs/events.md has no row for {field} of {name}");
+            }
+        }
+    }
+    for name in ["headers", "dead-letter-headers"] {
+        let mut names = BTreeSet::new();
+        fields("", &contract.schemas[name], &mut names);
+        for header in names {
+            assert!(has_row(&page, &header), "docs/events.md has no row for header {header}");
+        }
+    }
+}

@@ -18,4 +18,5 @@ mod orders;
 mod outages;
 mod products;
 mod rankings;
+mod tokens;
 mod views;

@@ -18,6 +18,7 @@ mod group_commit;
 mod listing;
 mod metrics;
 mod rankings;
+mod rates;
 mod remembered;
 mod routes;
 mod settings;
@@ -50,6 +51,7 @@ use count_orders::{CountOrderSource, CountOrders};
 use counts::{CountReader, CountSource, count_source};
 use group_commit::{Desk, Writer, desk, group_commit};
 use rankings::{RankingSource, Rankings, rankings};
+use rates::Rates;
 use remembered::{MemoryLimits, MemoryTask, remembered};
 use store::counts::CountOrder;
 use tokens::{TokenTask, Tokens, tokens};
@@ -97,6 +99,7 @@ struct App {
     settings: ApiSettings,
     auth: AuthSettings,
     tokens: Tokens,
+    rates: Rates,
     shop: Arc<Shop>,
     metrics_pool: Pool,
     catalog: Catalog,
@@ -158,12 +161,14 @@ impl Api {
         let (orders, order_writer) = desk(group, pool.clone(), settings.order_group_limits());
         let group = LikeGroup(Arc::clone(&shop));
         let (likes, like_writer) = desk(group, pool, settings.like_group_limits());
+        let rates = Rates::new(settings.rate_limits());
         let concurrency = Semaphore::new(settings.concurrency_max);
         let catalog = Catalog { cache, cards };
         let app = Arc::new(App {
             settings,
             auth,
             tokens,
+            rates,
             shop,
             metrics_pool,
             catalog,

@@ -3,8 +3,7 @@
 //! Invariants: an event exists if and only if its change committed (everything goes through [`EventLog`] on the
 //! transaction of the change); stock rows are changed under locks taken in product order; a page is served whether or
 //! not counting works. Layers: `domain` rules, `store` SQL, `commands` effects, `routes` HTTP; each knows only those
-//! before it. Deliberately absent: who may call what beyond the gateway's word, and the counting itself (the streamer
-//! does it).
+//! before it. Deliberately absent: the counting itself (the streamer does it).
 
 mod batch_reader;
 mod catalog;
@@ -19,10 +18,12 @@ mod group_commit;
 mod listing;
 mod metrics;
 mod rankings;
+mod rates;
 mod remembered;
 mod routes;
 mod settings;
 mod store;
+pub mod tokens;
 mod views;
 
 use std::net::SocketAddr;
@@ -50,8 +51,10 @@ use count_orders::{CountOrderSource, CountOrders};
 use counts::{CountReader, CountSource, count_source};
 use group_commit::{Desk, Writer, desk, group_commit};
 use rankings::{RankingSource, Rankings, rankings};
+use rates::Rates;
 use remembered::{MemoryLimits, MemoryTask, remembered};
 use store::counts::CountOrder;
+use tokens::{TokenTask, Tokens, tokens};
 use views::{ViewGroup, ViewRecorder};
 
 /// The schema `shop`; its migrations are recorded inside it.
@@ -85,6 +88,7 @@ pub struct Api {
     counts: BatchReaderTask<CountSource>,
     count_orders: MemoryTask<CountOrderSource>,
     rankings: MemoryTask<RankingSource>,
+    tokens: TokenTask,
     views: Writer<ViewGroup>,
     orders: Option<Writer<OrderGroup>>,
     likes: Option<Writer<LikeGroup>>,
@@ -94,6 +98,8 @@ pub struct Api {
 struct App {
     settings: ApiSettings,
     auth: AuthSettings,
+    tokens: Tokens,
+    rates: Rates,
     shop: Arc<Shop>,
     metrics_pool: Pool,
     catalog: Catalog,
@@ -128,10 +134,12 @@ impl Api {
         parts: ApiParts,
     ) -> Result<Self, SettingsError> {
         settings.validate()?;
+        auth.validate()?;
         ranking.validate(settings.page_size_max)?;
         let ApiParts { pool, metrics_pool, cache, log, clock } = parts;
         let shop = Arc::new(Shop { pool: pool.clone(), clock: Arc::clone(&clock), log });
         let (queue_max, batch_max) = (settings.read_queue_max, settings.read_batch_max);
+        let (tokens, token_task) = tokens(pool.clone(), auth.token_limits(queue_max), batch_max);
         let source = CardSource { pool: pool.clone(), cache: Arc::clone(&cache) };
         let (cards, card_task) = batch_reader(source, queue_max, batch_max);
         let source = count_source(metrics_pool.clone(), settings.counts_cached_max, settings.counts_age_max);
@@ -153,11 +161,14 @@ impl Api {
         let (orders, order_writer) = desk(group, pool.clone(), settings.order_group_limits());
         let group = LikeGroup(Arc::clone(&shop));
         let (likes, like_writer) = desk(group, pool, settings.like_group_limits());
+        let rates = Rates::new(settings.rate_limits());
         let concurrency = Semaphore::new(settings.concurrency_max);
         let catalog = Catalog { cache, cards };
         let app = Arc::new(App {
             settings,
             auth,
+            tokens,
+            rates,
             shop,
             metrics_pool,
             catalog,
@@ -176,6 +187,7 @@ impl Api {
             counts: count_task,
             count_orders: order_task,
             rankings: ranking_task,
+            tokens: token_task,
             views: view_task,
             orders: order_writer,
             likes: like_writer,
@@ -197,6 +209,7 @@ impl Api {
         lifecycle.spawn(TaskKind::CountReader, self.counts.run());
         lifecycle.spawn(TaskKind::CountOrderReader, self.count_orders.run());
         lifecycle.spawn(TaskKind::RankingReader, self.rankings.run());
+        lifecycle.spawn(TaskKind::TokenReader, self.tokens.run());
         let service = routes::router(self.app).into_make_service_with_connect_info::<SocketAddr>();
         // Answers are small and complete: waiting to coalesce them only delays them.
         let listener = listener.tap_io(|stream| {

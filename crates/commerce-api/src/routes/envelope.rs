@@ -120,10 +120,19 @@ pub(crate) fn render(error: &ApiError, language: Language, retry_after: Duration
     let mut response = (code.status(), Json(Failure { meta, data: details(error) })).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()));
-    if code.status() == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
+    let wait = match error {
+        ApiError::TooManyRequests { retry_after } => Some(*retry_after),
+        _ => (code.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(retry_after),
+    };
+    if let Some(wait) = wait {
+        headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
     }
     response
+}
+
+/// The first whole second at which the time is over, never the running one.
+fn whole_seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 /// What clients can act on.
@@ -144,6 +153,7 @@ fn details(error: &ApiError) -> Value {
         | ApiError::IdempotencyKeyReused
         | ApiError::BodyTooLarge
         | ApiError::UnsupportedMediaType
+        | ApiError::TooManyRequests { .. }
         | ApiError::Overloaded
         | ApiError::TimedOut
         | ApiError::Away(_)
@@ -153,10 +163,19 @@ fn details(error: &ApiError) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use axum::http::header::ACCEPT_LANGUAGE;
     use axum::http::{HeaderMap, HeaderValue};
 
-    use super::Language;
+    use super::{Language, whole_seconds};
+
+    #[test]
+    fn who_waits_as_long_as_he_is_told_has_waited_long_enough() {
+        for (millis, told) in [(0, 1), (1, 1), (1_000, 1), (1_001, 2), (9_999, 10), (60_000, 60)] {
+            assert_eq!(whole_seconds(Duration::from_millis(millis)), told, "{millis}");
+        }
+    }
 
     #[test]
     fn the_best_accepted_language_of_ours_is_chosen() {

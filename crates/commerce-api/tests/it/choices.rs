@@ -26,6 +26,12 @@ pub(crate) fn api_settings() -> ApiSettings {
     ApiSettings {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         concurrency_max: 256,
+        // No limits.
+        rate_address_per_minute: 0,
+        rate_address_burst: 0,
+        rate_caller_per_minute: 0,
+        rate_caller_burst: 0,
+        rate_keys_max: 1_000,
         request_timeout: Duration::from_secs(90),
         retry_after: Duration::from_secs(1),
         body_bytes_max: 64 * 1024,
@@ -65,6 +71,18 @@ pub(crate) fn api_settings() -> ApiSettings {
     }
 }
 
+pub(crate) fn auth_settings(mode: AuthMode) -> anyhow::Result<AuthSettings> {
+    Ok(AuthSettings {
+        mode,
+        gateway_networks: vec!["127.0.0.0/8".parse()?],
+        tokens_cached_max: 1_000,
+        // No memory: tests see what they wrote.
+        token_age_max: Duration::ZERO,
+        visitor_wait: Duration::from_secs(30),
+        token_lifetime_max: Duration::from_secs(3_600),
+    })
+}
+
 pub(crate) fn ranking_settings() -> RankingSettings {
     RankingSettings {
         view_weight: 0.1,
@@ -93,7 +111,7 @@ impl Choices {
     pub(crate) fn ordinary() -> anyhow::Result<Self> {
         Ok(Self {
             api: api_settings(),
-            auth: AuthSettings { mode: AuthMode::Gateway, gateway_networks: vec!["127.0.0.0/8".parse()?] },
+            auth: auth_settings(AuthMode::Gateway)?,
             rankings: ranking_settings(),
             clock: Arc::new(SystemClock),
             cache: Arc::new(local_cache()?),

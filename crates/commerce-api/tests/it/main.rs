@@ -18,4 +18,6 @@ mod orders;
 mod outages;
 mod products;
 mod rankings;
+mod rates;
+mod tokens;
 mod views;

@@ -11,3 +11,4 @@ mod outbox_status;
 mod parked;
 mod rebase;
 mod shutdown;
+mod token;

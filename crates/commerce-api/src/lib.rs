@@ -16,6 +16,7 @@ mod error_code;
 mod event_log;
 mod group_commit;
 mod listing;
+mod live;
 mod metrics;
 mod rankings;
 mod rates;
@@ -48,8 +49,9 @@ use commands::Shop;
 use commands::like_product::LikeGroup;
 use commands::place_order::OrderGroup;
 use count_orders::{CountOrderSource, CountOrders};
-use counts::{CountReader, CountSource, count_source};
+use counts::{CountReader, CountSource, counts};
 use group_commit::{Desk, Writer, desk, group_commit};
+use live::Live;
 use rankings::{RankingSource, Rankings, rankings};
 use rates::Rates;
 use remembered::{MemoryLimits, MemoryTask, remembered};
@@ -111,6 +113,7 @@ struct App {
     views: ViewRecorder,
     orders: Desk<OrderGroup>,
     likes: Desk<LikeGroup>,
+    live: Live,
     concurrency: Semaphore,
 }
 
@@ -142,10 +145,7 @@ impl Api {
         let (tokens, token_task) = tokens(pool.clone(), auth.token_limits(queue_max), batch_max);
         let source = CardSource { pool: pool.clone(), cache: Arc::clone(&cache) };
         let (cards, card_task) = batch_reader(source, queue_max, batch_max);
-        let source = count_source(metrics_pool.clone(), settings.counts_cached_max, settings.counts_age_max);
-        let recent = source.recent();
-        let (counts, count_task) = batch_reader(source, queue_max, batch_max);
-        let counts = CountReader::new(recent, counts, settings.counts_age_max, settings.counts_wait);
+        let (counts, count_task) = counts(metrics_pool.clone(), &settings);
         let ids_max = settings.page_depth_max + 1;
         let source = CountOrderSource { pool: metrics_pool.clone(), ids_max };
         // One entry for each order.
@@ -162,6 +162,7 @@ impl Api {
         let group = LikeGroup(Arc::clone(&shop));
         let (likes, like_writer) = desk(group, pool, settings.like_group_limits());
         let rates = Rates::new(settings.rate_limits());
+        let live = Live::new(settings.live_watchers_max, settings.live_queue_max);
         let concurrency = Semaphore::new(settings.concurrency_max);
         let catalog = Catalog { cache, cards };
         let app = Arc::new(App {
@@ -179,6 +180,7 @@ impl Api {
             views,
             orders,
             likes,
+            live,
             concurrency,
         });
         Ok(Self {
@@ -210,6 +212,7 @@ impl Api {
         lifecycle.spawn(TaskKind::CountOrderReader, self.count_orders.run());
         lifecycle.spawn(TaskKind::RankingReader, self.rankings.run());
         lifecycle.spawn(TaskKind::TokenReader, self.tokens.run());
+        lifecycle.spawn(TaskKind::LiveTicker, live::run(Arc::clone(&self.app), shutdown.clone()));
         let service = routes::router(self.app).into_make_service_with_connect_info::<SocketAddr>();
         // Answers are small and complete: waiting to coalesce them only delays them.
         let listener = listener.tap_io(|stream| {

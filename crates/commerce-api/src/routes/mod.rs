@@ -7,6 +7,7 @@ mod envelope;
 mod extract;
 mod guard;
 mod likes;
+mod live;
 mod orders;
 mod products;
 mod rankings;
@@ -45,6 +46,7 @@ fn described(body_bytes_max: usize, bulk_body_bytes_max: usize) -> (Router<Arc<A
         .routes(routes!(products::list))
         .routes(routes!(products::show))
         .routes(routes!(rankings::list))
+        .routes(routes!(live::watch))
         .routes(routes!(likes::list))
         .routes(routes!(likes::like, likes::unlike))
         .routes(routes!(orders::place, orders::list))

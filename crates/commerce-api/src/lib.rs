@@ -16,6 +16,7 @@ mod error;
 mod error_code;
 mod event_log;
 mod group_commit;
+mod hand_over;
 mod listing;
 mod metrics;
 mod rankings;

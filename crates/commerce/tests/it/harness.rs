@@ -114,6 +114,11 @@ impl Shop {
         Ok((!values.is_empty()).then(|| values.iter().sum()))
     }
 
+    /// Where the api answers.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.api_port)
+    }
+
     /// Sends a request as the buyer, or as an administrator on the admin paths; answers status and body.
     pub(crate) async fn send(
         &self,
@@ -121,9 +126,11 @@ impl Shop {
         path: &str,
         body: Option<Value>,
     ) -> Result<(u16, Value)> {
-        let url = format!("http://127.0.0.1:{}{path}", self.api_port);
-        let mut request =
-            self.http.request(method, url).header("X-USER-ID", BUYER).header("X-USER-ROLE", "admin");
+        let mut request = self
+            .http
+            .request(method, self.url(path))
+            .header("X-USER-ID", BUYER)
+            .header("X-USER-ROLE", "admin");
         if let Some(body) = body {
             request = request.json(&body);
         }

@@ -15,6 +15,7 @@ mod error;
 mod error_code;
 mod event_log;
 mod group_commit;
+mod hand_over;
 mod listing;
 mod live;
 mod metrics;

@@ -16,7 +16,8 @@ use chrono::{DateTime, Utc};
 use crate::commands::Shop;
 use crate::commands::record_views::record_views;
 use crate::error::ApiError;
-use crate::group_commit::{Group, GroupError, Queue};
+use crate::group_commit::{Group, GroupError};
+use crate::hand_over::Queue;
 use crate::metrics;
 use crate::store::Session;
 
@@ -72,7 +73,7 @@ impl Group for ViewGroup {
 
 /// Records views within two waits.
 pub(crate) struct ViewRecorder {
-    pub(crate) queue: Queue<ViewGroup>,
+    pub(crate) queue: Queue<View, Recorded>,
     /// For the writer to take it.
     pub(crate) wait: Duration,
     /// For the commit.

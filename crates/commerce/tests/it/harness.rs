@@ -116,6 +116,11 @@ impl Shop {
         Ok((!values.is_empty()).then(|| values.iter().sum()))
     }
 
+    /// Where the api answers.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.api_port)
+    }
+
     /// Sends a request as the buyer, or as an administrator on the admin paths; answers status and body.
     pub(crate) async fn send(
         &self,
@@ -123,10 +128,9 @@ impl Shop {
         path: &str,
         body: Option<Value>,
     ) -> Result<(u16, Value)> {
-        let url = format!("http://127.0.0.1:{}{path}", self.api_port);
         let mut request = self
             .http
-            .request(method, url)
+            .request(method, self.url(path))
             .header("X-USER-ID", BUYER)
             .header("X-USER-ROLE", "admin")
             .header("traceparent", TRACEPARENT);

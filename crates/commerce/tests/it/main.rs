@@ -1,5 +1,6 @@
 //! The roles as real processes: killed at named points, asked to stop, given bad settings.
 
+mod api_kills;
 mod buyers_side;
 mod cache_faults;
 mod cli;

@@ -16,8 +16,10 @@ mod error;
 mod error_code;
 mod event_log;
 mod group_commit;
+mod language;
 mod listing;
 mod metrics;
+mod pages;
 mod rankings;
 mod remembered;
 mod routes;
@@ -49,6 +51,7 @@ use commands::place_order::OrderGroup;
 use count_orders::{CountOrderSource, CountOrders};
 use counts::{CountReader, CountSource, count_source};
 use group_commit::{Desk, Writer, desk, group_commit};
+use pages::{Assets, Storefront};
 use rankings::{RankingSource, Rankings, rankings};
 use remembered::{MemoryLimits, MemoryTask, remembered};
 use store::counts::CountOrder;
@@ -106,6 +109,7 @@ struct App {
     orders: Desk<OrderGroup>,
     likes: Desk<LikeGroup>,
     concurrency: Semaphore,
+    storefront: Storefront,
 }
 
 /// Binds the buyers' port; fails early when it is taken.
@@ -155,6 +159,7 @@ impl Api {
         let (likes, like_writer) = desk(group, pool, settings.like_group_limits());
         let concurrency = Semaphore::new(settings.concurrency_max);
         let catalog = Catalog { cache, cards };
+        let storefront = Storefront { assets: Assets::new(), shop_name: settings.shop_name.clone() };
         let app = Arc::new(App {
             settings,
             auth,
@@ -169,6 +174,7 @@ impl Api {
             orders,
             likes,
             concurrency,
+            storefront,
         });
         Ok(Self {
             app,

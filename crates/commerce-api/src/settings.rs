@@ -54,6 +54,10 @@ pub struct ApiSettings {
     pub search_bytes_max: usize,
     /// Products whose names one search compares.
     pub searched_products_max: usize,
+    /// The name of the shop, on its pages.
+    pub shop_name: String,
+    /// Brands that the storefront offers to choose from.
+    pub listed_brands_max: usize,
     /// Products that a filter may match when the list is sorted by counts.
     pub filtered_products_max: usize,
     /// Rows of a page when the request names no size.
@@ -266,6 +270,7 @@ impl ApiSettings {
             ("api.searched_products_max", self.searched_products_max),
             ("api.filtered_products_max", self.filtered_products_max),
             ("api.page_size_default", self.page_size_default),
+            ("api.listed_brands_max", self.listed_brands_max),
             ("api.order_queue_max", self.order_queue_max),
             ("api.like_queue_max", self.like_queue_max),
             ("api.view_queue_max", self.view_queue_max),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::http::header::{ACCEPT_LANGUAGE, CONTENT_LANGUAGE, RETRY_AFTER};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::header::{CONTENT_LANGUAGE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use crate::error::ApiError;
 use crate::error_code::ErrorCode;
+use crate::language::Language;
 
 /// A successful answer.
 #[derive(Serialize, ToSchema)]
@@ -52,41 +53,6 @@ struct FailureMeta {
     error_code: ErrorCode,
     /// For people, in the language of `Content-Language`.
     message: &'static str,
-}
-
-/// Languages that messages exist in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Language {
-    English,
-    Korean,
-}
-
-impl Language {
-    /// The one of ours that `Accept-Language` likes best; English when it names neither.
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let accepted = headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let mut best = (0.0, Self::English);
-        for range in accepted.split(',') {
-            let (tag, parameters) = range.split_once(';').unwrap_or((range, ""));
-            let weight = parameters.trim().strip_prefix("q=").map_or(1.0, |q| q.parse().unwrap_or(0.0));
-            let language = match tag.trim().split('-').next().unwrap_or_default() {
-                primary if primary.eq_ignore_ascii_case("ko") => Self::Korean,
-                primary if primary.eq_ignore_ascii_case("en") => Self::English,
-                _ => continue,
-            };
-            if weight > best.0 {
-                best = (weight, language);
-            }
-        }
-        best.1
-    }
-
-    const fn tag(self) -> &'static str {
-        match self {
-            Self::English => "en",
-            Self::Korean => "ko",
-        }
-    }
 }
 
 /// Answers with data.
@@ -148,32 +114,5 @@ fn details(error: &ApiError) -> Value {
         | ApiError::TimedOut
         | ApiError::Away(_)
         | ApiError::Internal(_) => Value::Null,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use axum::http::header::ACCEPT_LANGUAGE;
-    use axum::http::{HeaderMap, HeaderValue};
-
-    use super::Language;
-
-    #[test]
-    fn the_best_accepted_language_of_ours_is_chosen() {
-        for (accepted, language) in [
-            ("", Language::English),
-            ("ko", Language::Korean),
-            ("ko-KR,ko;q=0.9,en;q=0.8", Language::Korean),
-            ("en;q=0.2, KO;q=0.9", Language::Korean),
-            ("en,ko;q=0.9", Language::English),
-            ("fr, ko;q=0.1", Language::Korean),
-            ("ko;q=x", Language::English),
-            ("*;q=;,,;;ko;q=0", Language::English),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(ACCEPT_LANGUAGE, HeaderValue::from_static(accepted));
-            assert_eq!(Language::of(&headers), language, "{accepted}");
-        }
-        assert_eq!(Language::of(&HeaderMap::new()), Language::English);
     }
 }

@@ -57,6 +57,7 @@ impl FromRequestParts<Arc<App>> for Buyer {
 }
 
 /// Whoever looks at a page: a buyer, or nobody in particular.
+#[derive(Clone)]
 pub(crate) struct Visitor {
     pub(crate) user_id: Option<i64>,
     pub(crate) traceparent: Option<String>,
@@ -112,7 +113,7 @@ pub(crate) struct Slice(pub(crate) Page);
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct SliceQuery {
+pub(crate) struct SliceQuery {
     /// From 0.
     page: Option<usize>,
     /// Rows of a page.
@@ -137,7 +138,7 @@ pub(crate) struct Listing {
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct ListingQuery {
+pub(crate) struct ListingQuery {
     /// From 0.
     page: Option<usize>,
     /// Rows of a page.
@@ -145,19 +146,38 @@ pub(super) struct ListingQuery {
     /// `latest` when none is named.
     sort: Option<Sort>,
     /// Exactly this brand.
-    brand: Option<String>,
+    pub(crate) brand: Option<String>,
     /// Part of the name, in either case of letters.
-    q: Option<String>,
+    pub(crate) q: Option<String>,
+}
+
+impl ListingQuery {
+    /// As a form is filled in: a field that is left blank asks for nothing.
+    pub(crate) fn without_blanks(mut self) -> Self {
+        let is_filled = |text: &String| !text.trim().is_empty();
+        self.brand = self.brand.filter(is_filled);
+        self.q = self.q.filter(is_filled);
+        self
+    }
+}
+
+impl Listing {
+    /// What `query` asks for.
+    ///
+    /// # Errors
+    /// A rule that it breaks.
+    pub(crate) fn new(query: ListingQuery, app: &App) -> Result<Self, InvalidInput> {
+        let page = Page::new(query.page, query.size, app.settings.page_limits())?;
+        let filter = Filter::new(query.brand, query.q.as_deref(), app.settings.filter_limits())?;
+        Ok(Self { page, sort: query.sort.unwrap_or(Sort::Latest), filter })
+    }
 }
 
 impl FromRequestParts<Arc<App>> for Listing {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        let query: ListingQuery = query(parts, app).await?;
-        let page = Page::new(query.page, query.size, app.settings.page_limits())?;
-        let filter = Filter::new(query.brand, query.q.as_deref(), app.settings.filter_limits())?;
-        Ok(Self { page, sort: query.sort.unwrap_or(Sort::Latest), filter })
+        Ok(Self::new(query(parts, app).await?, app)?)
     }
 }
 
@@ -169,7 +189,7 @@ pub(crate) struct RankingSlice {
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct RankingQuery {
+pub(crate) struct RankingQuery {
     /// A day of Seoul as `yyyyMMdd`; today when none is named.
     #[param(pattern = "^[0-9]{8}$")]
     date: Option<String>,
@@ -195,6 +215,17 @@ impl FromRequestParts<Arc<App>> for RankingSlice {
         let mut limits = app.settings.page_limits();
         limits.depth_max = limits.depth_max.min(app.ranked_max);
         Ok(Self { window, page: Page::new(query.page, query.size, limits)? })
+    }
+}
+
+/// The query, read as `T`.
+pub(crate) struct Parameters<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Parameters<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        Ok(Self(query(parts, app).await?))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Around every request: a place among those worked on, a time limit, the error's body, metrics and one log line.
+//! Around every request: a place among those worked on, a time limit, the error's body or page, metrics and one log line.
 
 use std::sync::Arc;
 
@@ -9,10 +9,12 @@ use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 use tracing::field::display;
 
-use super::envelope::{Language, render};
+use super::envelope::render;
 use crate::App;
 use crate::error::{ApiError, Chain};
+use crate::language::Language;
 use crate::metrics::{self, InFlight};
+use crate::pages::Reader;
 
 /// The label of a request that matched no route: paths are the caller's to choose, labels are not.
 const NO_ROUTE: &str = "none";
@@ -20,12 +22,15 @@ const NO_ROUTE: &str = "none";
 pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let language = Language::of(request.headers());
+    let reader = Reader::of(&request);
     let method = method_label(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let mut response = admit(&app, request, next).await;
     let error = response.extensions_mut().remove::<Arc<ApiError>>();
     if let Some(error) = &error {
-        response = render(error, language, app.settings.retry_after);
+        let retry_after = app.settings.retry_after;
+        let page = reader.and_then(|reader| reader.page(&app, error, retry_after).ok());
+        response = page.unwrap_or_else(|| render(error, language, retry_after));
     }
     let route = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
     let status = response.status().as_u16();

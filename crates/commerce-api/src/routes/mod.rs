@@ -3,12 +3,12 @@
 mod admin;
 mod document;
 mod envelope;
-mod extract;
+pub(crate) mod extract;
 mod guard;
-mod likes;
-mod orders;
-mod products;
-mod rankings;
+pub(crate) mod likes;
+pub(crate) mod orders;
+pub(crate) mod products;
+pub(crate) mod rankings;
 
 use std::sync::Arc;
 
@@ -21,6 +21,7 @@ use utoipa_axum::routes;
 
 use crate::App;
 use crate::error::ApiError;
+use crate::pages;
 
 /// Every route, behind one guard.
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -28,6 +29,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     router
         .layer(Extension(document::Served(Bytes::from(document))))
         .merge(document::pages())
+        .merge(pages::router(app.settings.body_bytes_max))
         .method_not_allowed_fallback(async || ApiError::NoMethod)
         .fallback(async || ApiError::NoRoute)
         .layer(CatchPanicLayer::custom(envelope::panicked))

@@ -41,6 +41,8 @@ pub(crate) fn api_settings() -> ApiSettings {
         stock_max: 1_000_000_000_000,
         search_bytes_max: 100,
         searched_products_max: 200_000,
+        shop_name: "Test shop".to_owned(),
+        listed_brands_max: 50,
         filtered_products_max: 10_000,
         page_size_default: 20,
         page_size_max: 100,

@@ -60,6 +60,8 @@ pub(crate) struct TestShop {
     pub(crate) log: EventLog,
     base: String,
     client: reqwest::Client,
+    /// Follows no redirect, so that tests see them.
+    browser: reqwest::Client,
     shutdown: CancellationToken,
 }
 
@@ -101,7 +103,9 @@ impl TestShop {
         let shutdown = lifecycle.shutdown();
         Api::new(choices.api, choices.auth, choices.rankings, parts)?.start(listener, &mut lifecycle);
         tokio::spawn(lifecycle.run(Duration::from_secs(30)));
-        Ok(Self { database, apart, pool, log, base, client: reqwest::Client::new(), shutdown })
+        let client = reqwest::Client::new();
+        let browser = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
+        Ok(Self { database, apart, pool, log, base, client, browser, shutdown })
     }
 
     pub(crate) async fn connect(&self) -> anyhow::Result<PgConnection> {
@@ -136,6 +140,12 @@ impl TestShop {
 
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.client.request(method, format!("{}{path}", self.base))
+    }
+
+    /// As a browser asks for a page.
+    pub(crate) fn browse(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.browser.request(method, format!("{}{path}", self.base));
+        request.header("accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8")
     }
 
     pub(crate) fn as_user(&self, method: Method, path: &str, user_id: i64) -> reqwest::RequestBuilder {

@@ -16,6 +16,7 @@ mod lists;
 mod merchant;
 mod orders;
 mod outages;
+mod pages;
 mod products;
 mod rankings;
 mod views;

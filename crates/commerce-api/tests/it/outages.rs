@@ -12,7 +12,7 @@ use testkit::{TestDatabase, eventually};
 use crate::harness::{Choices, TestShop, api_settings, local_cache};
 
 /// Lets nobody in any more and sends everybody away.
-async fn close(database: &TestDatabase) -> anyhow::Result<()> {
+pub(crate) async fn close(database: &TestDatabase) -> anyhow::Result<()> {
     let mut server = PgConnection::connect(&std::env::var("COMMERCE_DATABASE_URL")?).await?;
     let options = database.options();
     let name = options.get_database().unwrap_or_default();

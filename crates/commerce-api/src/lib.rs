@@ -3,8 +3,7 @@
 //! Invariants: an event exists if and only if its change committed (everything goes through [`EventLog`] on the
 //! transaction of the change); stock rows are changed under locks taken in product order; a page is served whether or
 //! not counting works. Layers: `domain` rules, `store` SQL, `commands` effects, `routes` HTTP; each knows only those
-//! before it. Deliberately absent: who may call what beyond the gateway's word, and the counting itself (the streamer
-//! does it).
+//! before it. Deliberately absent: the counting itself (the streamer does it).
 
 mod batch_reader;
 mod catalog;
@@ -25,6 +24,7 @@ mod remembered;
 mod routes;
 mod settings;
 mod store;
+pub mod tokens;
 mod views;
 
 use std::net::SocketAddr;
@@ -55,6 +55,7 @@ use pages::{Assets, Storefront};
 use rankings::{RankingSource, Rankings, rankings};
 use remembered::{MemoryLimits, MemoryTask, remembered};
 use store::counts::CountOrder;
+use tokens::{TokenTask, Tokens, tokens};
 use views::{ViewGroup, ViewRecorder};
 
 /// The schema `shop`; its migrations are recorded inside it.
@@ -88,6 +89,7 @@ pub struct Api {
     counts: BatchReaderTask<CountSource>,
     count_orders: MemoryTask<CountOrderSource>,
     rankings: MemoryTask<RankingSource>,
+    tokens: TokenTask,
     views: Writer<ViewGroup>,
     orders: Option<Writer<OrderGroup>>,
     likes: Option<Writer<LikeGroup>>,
@@ -97,6 +99,7 @@ pub struct Api {
 struct App {
     settings: ApiSettings,
     auth: AuthSettings,
+    tokens: Tokens,
     shop: Arc<Shop>,
     metrics_pool: Pool,
     catalog: Catalog,
@@ -132,10 +135,12 @@ impl Api {
         parts: ApiParts,
     ) -> Result<Self, SettingsError> {
         settings.validate()?;
+        auth.validate()?;
         ranking.validate(settings.page_size_max)?;
         let ApiParts { pool, metrics_pool, cache, log, clock } = parts;
         let shop = Arc::new(Shop { pool: pool.clone(), clock: Arc::clone(&clock), log });
         let (queue_max, batch_max) = (settings.read_queue_max, settings.read_batch_max);
+        let (tokens, token_task) = tokens(pool.clone(), auth.token_limits(queue_max), batch_max);
         let source = CardSource { pool: pool.clone(), cache: Arc::clone(&cache) };
         let (cards, card_task) = batch_reader(source, queue_max, batch_max);
         let source = count_source(metrics_pool.clone(), settings.counts_cached_max, settings.counts_age_max);
@@ -163,6 +168,7 @@ impl Api {
         let app = Arc::new(App {
             settings,
             auth,
+            tokens,
             shop,
             metrics_pool,
             catalog,
@@ -182,6 +188,7 @@ impl Api {
             counts: count_task,
             count_orders: order_task,
             rankings: ranking_task,
+            tokens: token_task,
             views: view_task,
             orders: order_writer,
             likes: like_writer,
@@ -203,6 +210,7 @@ impl Api {
         lifecycle.spawn(TaskKind::CountReader, self.counts.run());
         lifecycle.spawn(TaskKind::CountOrderReader, self.count_orders.run());
         lifecycle.spawn(TaskKind::RankingReader, self.rankings.run());
+        lifecycle.spawn(TaskKind::TokenReader, self.tokens.run());
         let service = routes::router(self.app).into_make_service_with_connect_info::<SocketAddr>();
         // Answers are small and complete: waiting to coalesce them only delays them.
         let listener = listener.tap_io(|stream| {

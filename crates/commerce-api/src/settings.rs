@@ -1,11 +1,14 @@
 //! `[api]`, `[auth]` and `[metrics]`. The values and what they mean for operators stand in `config/default.toml`.
 
-use std::net::{IpAddr, SocketAddr};
+mod auth;
+
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use serde::Deserialize;
 use thiserror::Error;
+
+pub use auth::{AuthMode, AuthSettings};
 
 use crate::domain::filter::FilterLimits;
 use crate::domain::order::OrderLimits;
@@ -175,24 +178,6 @@ impl RankingSettings {
     }
 }
 
-/// How callers are told apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AuthMode {
-    /// A gateway in front says who calls, by `X-USER-ID` and `X-USER-ROLE`.
-    Gateway,
-}
-
-/// `[auth]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AuthSettings {
-    /// How callers are told apart.
-    pub mode: AuthMode,
-    /// Peers whose `X-USER-*` headers are believed.
-    pub gateway_networks: Vec<IpNet>,
-}
-
 /// The highest `api.stock_max`: what orders give back on top of it stays far from overflowing.
 const STOCK_CEILING: i64 = 1_000_000_000_000;
 
@@ -336,42 +321,5 @@ impl ApiSettings {
             size_max: self.page_size_max,
             depth_max: self.page_depth_max,
         }
-    }
-}
-
-impl AuthSettings {
-    /// Whether the headers of this peer are believed.
-    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
-        match self.mode {
-            AuthMode::Gateway => {
-                let peer = peer.to_canonical();
-                self.gateway_networks.iter().any(|network| network.contains(&peer))
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{AuthMode, AuthSettings};
-
-    #[test]
-    fn only_peers_of_the_gateways_networks_are_believed() {
-        let networks = ["127.0.0.0/8", "::1/128", "10.1.0.0/16"];
-        let auth = AuthSettings {
-            mode: AuthMode::Gateway,
-            gateway_networks: networks.map(|network| network.parse().unwrap()).to_vec(),
-        };
-        for (peer, trusted) in [
-            ("127.0.0.1", true),
-            ("::1", true),
-            ("::ffff:10.1.2.3", true),
-            ("10.2.0.1", false),
-            ("192.168.0.1", false),
-            ("fe80::1", false),
-        ] {
-            assert_eq!(auth.trusts(peer.parse().unwrap()), trusted, "{peer}");
-        }
-        assert!(!AuthSettings { gateway_networks: vec![], ..auth }.trusts("127.0.0.1".parse().unwrap()));
     }
 }

@@ -35,6 +35,8 @@ pub enum TaskKind {
     CountOrderReader,
     /// Reads of rankings: answers until the server has ended.
     RankingReader,
+    /// Batch reads of tokens: answers until the server has ended.
+    TokenReader,
     /// Outbox ticks: drops at once.
     Ticker,
     /// Outbox retention: drops at once; the server takes back a truncation that is half done.
@@ -63,6 +65,7 @@ impl fmt::Display for TaskKind {
             Self::CountReader => "count-reader",
             Self::CountOrderReader => "count-order-reader",
             Self::RankingReader => "ranking-reader",
+            Self::TokenReader => "token-reader",
             Self::Ticker => "ticker",
             Self::Retention => "retention",
             Self::Relay => "relay",

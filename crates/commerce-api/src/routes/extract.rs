@@ -1,12 +1,11 @@
 //! Parts of requests, checked: callers, ids, pages, bodies.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::rejection::FailedToBufferBody::LengthLimitError;
-use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
@@ -14,6 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
 
+use super::caller::{Caller, find_caller, find_visitor};
 use crate::App;
 use crate::commands::Context;
 use crate::domain::InvalidInput;
@@ -23,12 +23,8 @@ use crate::domain::ranking::{Period, Window, parse_date};
 use crate::domain::request::{check_idempotency_key, is_traceparent, parse_id};
 use crate::error::ApiError;
 
-const USER_ID: &str = "x-user-id";
-const USER_ROLE: &str = "x-user-role";
 const TRACEPARENT: &str = "traceparent";
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
-/// The role that may change products.
-const ADMIN: &str = "admin";
 
 /// The id in the path.
 pub(crate) struct PathId(pub(crate) i64);
@@ -51,8 +47,11 @@ impl FromRequestParts<Arc<App>> for Buyer {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        let user_id = caller(parts, app)?.ok_or(ApiError::Unauthenticated)?;
-        Ok(Self(Context { user_id, now: app.shop.now(), traceparent: traceparent(&parts.headers) }))
+        let caller = find_caller(parts, app).await?.ok_or(ApiError::Unauthenticated)?;
+        if !caller.is_buyer {
+            return Err(ApiError::Forbidden);
+        }
+        Ok(Self(context(&caller, parts, app)))
     }
 }
 
@@ -67,13 +66,8 @@ impl FromRequestParts<Arc<App>> for Visitor {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        // Headers that are not believed do not close a public page; they are not there.
-        let user_id = match caller(parts, app) {
-            Ok(user_id) => user_id,
-            Err(ApiError::Forbidden) => None,
-            Err(error) => return Err(error),
-        };
-        Ok(Self { user_id, traceparent: traceparent(&parts.headers) })
+        let caller = find_visitor(parts, app).await?;
+        Ok(Self { user_id: caller.map(|caller| caller.user_id), traceparent: traceparent(&parts.headers) })
     }
 }
 
@@ -84,14 +78,17 @@ impl FromRequestParts<Arc<App>> for Admin {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        let Buyer(context) = Buyer::from_request_parts(parts, app).await?;
-        let role = only(&parts.headers, USER_ROLE).map_err(|Repeated| ApiError::Forbidden)?;
-        if role.is_some_and(|role| role.as_bytes() == ADMIN.as_bytes()) {
-            Ok(Self(context))
-        } else {
-            Err(ApiError::Forbidden)
+        let caller = find_caller(parts, app).await?.ok_or(ApiError::Unauthenticated)?;
+        if !caller.is_admin {
+            return Err(ApiError::Forbidden);
         }
+        Ok(Self(context(&caller, parts, app)))
     }
+}
+
+fn context(caller: &Caller, parts: &Parts, app: &App) -> Context {
+    let user_id = caller.user_id;
+    Context { user_id, now: app.shop.now(), traceparent: traceparent(&parts.headers) }
 }
 
 /// The client's key for an order, if it sent one.
@@ -259,23 +256,10 @@ fn is_json(content_type: Option<&HeaderValue>) -> bool {
     media_type.eq_ignore_ascii_case("application/json")
 }
 
-/// Who calls, by the gateway's word. `Forbidden` when somebody says it who is not the gateway.
-fn caller(parts: &Parts, app: &App) -> Result<Option<i64>, ApiError> {
-    let Some(value) = only(&parts.headers, USER_ID).map_err(|Repeated| ApiError::Unauthenticated)? else {
-        return Ok(None);
-    };
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
-    if !peer.is_some_and(|peer| app.auth.trusts(peer)) {
-        return Err(ApiError::Forbidden);
-    }
-    let id = value.to_str().ok().and_then(|text| parse_id(text).ok());
-    id.map(Some).ok_or(ApiError::Unauthenticated)
-}
-
 /// A header was given more than once; which of its values a proxy checked is anybody's guess.
-struct Repeated;
+pub(super) struct Repeated;
 
-fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue>, Repeated> {
+pub(super) fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue>, Repeated> {
     let mut values = headers.get_all(name).into_iter();
     match (values.next(), values.next()) {
         (value, None) => Ok(value),

@@ -1,6 +1,7 @@
 //! The buyers' and the merchant's HTTP: requests in, envelopes out. Rules stand in `domain`, effects in `commands`.
 
 mod admin;
+mod caller;
 mod document;
 mod envelope;
 pub(crate) mod extract;

@@ -10,6 +10,7 @@ pub(crate) mod rankings;
 mod recount;
 mod session;
 pub(crate) mod stock;
+pub(crate) mod tokens;
 
 pub use recount::{ProductRecount, recount};
 pub(crate) use session::Session;

@@ -67,6 +67,18 @@ pub(crate) fn api_settings() -> ApiSettings {
     }
 }
 
+pub(crate) fn auth_settings(mode: AuthMode) -> anyhow::Result<AuthSettings> {
+    Ok(AuthSettings {
+        mode,
+        gateway_networks: vec!["127.0.0.0/8".parse()?],
+        tokens_cached_max: 1_000,
+        // No memory: tests see what they wrote.
+        token_age_max: Duration::ZERO,
+        visitor_wait: Duration::from_secs(30),
+        token_lifetime_max: Duration::from_secs(3_600),
+    })
+}
+
 pub(crate) fn ranking_settings() -> RankingSettings {
     RankingSettings {
         view_weight: 0.1,
@@ -95,7 +107,7 @@ impl Choices {
     pub(crate) fn ordinary() -> anyhow::Result<Self> {
         Ok(Self {
             api: api_settings(),
-            auth: AuthSettings { mode: AuthMode::Gateway, gateway_networks: vec!["127.0.0.0/8".parse()?] },
+            auth: auth_settings(AuthMode::Gateway)?,
             rankings: ranking_settings(),
             clock: Arc::new(SystemClock),
             cache: Arc::new(local_cache()?),

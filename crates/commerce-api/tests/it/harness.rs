@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use commerce_api::tokens::{self, NewToken, Scope};
 use commerce_api::{Api, ApiParts, EventLog};
 use reqwest::{Method, Response, StatusCode};
 use runtime::Lifecycle;
@@ -11,7 +12,7 @@ use sqlx::PgConnection;
 use testkit::{TestDatabase, eventually};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use crate::choices::{Choices, api_settings, local_cache, ranking_settings};
+pub(crate) use crate::choices::{Choices, api_settings, auth_settings, local_cache, ranking_settings};
 
 /// A stored event.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -154,6 +155,18 @@ impl TestShop {
 
     pub(crate) fn as_admin(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.as_user(method, path, 1).header("x-user-role", "admin")
+    }
+
+    /// A token, for an hour.
+    pub(crate) async fn issue(&self, user_id: i64, scopes: &[Scope]) -> anyhow::Result<String> {
+        let lifetime = Duration::from_secs(3_600);
+        let new = NewToken { user_id, scopes: scopes.to_vec(), label: None, lifetime };
+        let issued = tokens::issue(&mut self.connect().await?, &new, lifetime).await?;
+        Ok(issued.text.reveal().to_owned())
+    }
+
+    pub(crate) fn with_token(&self, method: Method, path: &str, token: &str) -> reqwest::RequestBuilder {
+        self.request(method, path).bearer_auth(token)
     }
 
     pub(crate) async fn show(&self, product_id: i64) -> anyhow::Result<Answer> {

@@ -19,4 +19,5 @@ mod outages;
 mod pages;
 mod products;
 mod rankings;
+mod tokens;
 mod views;

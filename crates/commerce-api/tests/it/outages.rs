@@ -24,7 +24,7 @@ pub(crate) async fn close(database: &TestDatabase) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn open(database: &TestDatabase) -> anyhow::Result<()> {
+pub(crate) async fn open(database: &TestDatabase) -> anyhow::Result<()> {
     let mut server = PgConnection::connect(&std::env::var("COMMERCE_DATABASE_URL")?).await?;
     let options = database.options();
     let name = options.get_database().unwrap_or_default();

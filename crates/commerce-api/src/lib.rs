@@ -22,6 +22,7 @@ mod pages;
 mod rankings;
 mod remembered;
 mod routes;
+mod sessions;
 mod settings;
 mod store;
 pub mod tokens;
@@ -40,7 +41,10 @@ use tokio::sync::Semaphore;
 pub use commands::import;
 pub use domain::{Line, OrderKind};
 pub use event_log::{EventLog, EventLogError};
-pub use settings::{ApiSettings, AuthMode, AuthSettings, MetricsSettings, RankingSettings, SettingsError};
+pub use settings::{
+    ApiSettings, AuthMode, AuthSettings, CookieSecurity, MetricsSettings, RankingSettings, SessionSettings,
+    SettingsError,
+};
 pub use store::{ProductRecount, StoreError, recount};
 
 use batch_reader::{BatchReaderTask, batch_reader};
@@ -51,9 +55,10 @@ use commands::place_order::OrderGroup;
 use count_orders::{CountOrderSource, CountOrders};
 use counts::{CountReader, CountSource, count_source};
 use group_commit::{Desk, Writer, desk, group_commit};
-use pages::{Assets, Storefront};
+use pages::{Assets, Cookies, Storefront};
 use rankings::{RankingSource, Rankings, rankings};
 use remembered::{MemoryLimits, MemoryTask, remembered};
+use sessions::{SessionTask, Sessions, sessions};
 use store::counts::CountOrder;
 use tokens::{TokenTask, Tokens, tokens};
 use views::{ViewGroup, ViewRecorder};
@@ -90,6 +95,7 @@ pub struct Api {
     count_orders: MemoryTask<CountOrderSource>,
     rankings: MemoryTask<RankingSource>,
     tokens: TokenTask,
+    sessions: SessionTask,
     views: Writer<ViewGroup>,
     orders: Option<Writer<OrderGroup>>,
     likes: Option<Writer<LikeGroup>>,
@@ -100,6 +106,7 @@ struct App {
     settings: ApiSettings,
     auth: AuthSettings,
     tokens: Tokens,
+    sessions: Sessions,
     shop: Arc<Shop>,
     metrics_pool: Pool,
     catalog: Catalog,
@@ -131,16 +138,20 @@ impl Api {
     pub fn new(
         settings: ApiSettings,
         auth: AuthSettings,
+        session: SessionSettings,
         ranking: RankingSettings,
         parts: ApiParts,
     ) -> Result<Self, SettingsError> {
         settings.validate()?;
         auth.validate()?;
+        session.validate()?;
         ranking.validate(settings.page_size_max)?;
         let ApiParts { pool, metrics_pool, cache, log, clock } = parts;
         let shop = Arc::new(Shop { pool: pool.clone(), clock: Arc::clone(&clock), log });
         let (queue_max, batch_max) = (settings.read_queue_max, settings.read_batch_max);
-        let (tokens, token_task) = tokens(pool.clone(), auth.token_limits(queue_max), batch_max);
+        let token_limits = auth.token_limits(queue_max);
+        let (tokens, token_task) = tokens(pool.clone(), token_limits, batch_max);
+        let (sessions, session_task) = sessions(pool.clone(), session, token_limits, batch_max);
         let source = CardSource { pool: pool.clone(), cache: Arc::clone(&cache) };
         let (cards, card_task) = batch_reader(source, queue_max, batch_max);
         let source = count_source(metrics_pool.clone(), settings.counts_cached_max, settings.counts_age_max);
@@ -164,11 +175,17 @@ impl Api {
         let (likes, like_writer) = desk(group, pool, settings.like_group_limits());
         let concurrency = Semaphore::new(settings.concurrency_max);
         let catalog = Catalog { cache, cards };
-        let storefront = Storefront { assets: Assets::new(), shop_name: settings.shop_name.clone() };
+        let storefront = Storefront {
+            assets: Assets::new(),
+            shop_name: settings.shop_name.clone(),
+            cookies: Cookies::new(session.are_cookies_secure(settings.listen)),
+            session_lifetime: session.lifetime,
+        };
         let app = Arc::new(App {
             settings,
             auth,
             tokens,
+            sessions,
             shop,
             metrics_pool,
             catalog,
@@ -189,6 +206,7 @@ impl Api {
             count_orders: order_task,
             rankings: ranking_task,
             tokens: token_task,
+            sessions: session_task,
             views: view_task,
             orders: order_writer,
             likes: like_writer,
@@ -211,6 +229,7 @@ impl Api {
         lifecycle.spawn(TaskKind::CountOrderReader, self.count_orders.run());
         lifecycle.spawn(TaskKind::RankingReader, self.rankings.run());
         lifecycle.spawn(TaskKind::TokenReader, self.tokens.run());
+        lifecycle.spawn(TaskKind::SessionReader, self.sessions.run());
         let service = routes::router(self.app).into_make_service_with_connect_info::<SocketAddr>();
         // Answers are small and complete: waiting to coalesce them only delays them.
         let listener = listener.tap_io(|stream| {

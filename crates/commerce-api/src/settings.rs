@@ -1,6 +1,7 @@
-//! `[api]`, `[auth]` and `[metrics]`. The values and what they mean for operators stand in `config/default.toml`.
+//! `[api]`, `[auth]`, `[session]`, `[rankings]` and `[metrics]`. The values and what they mean for operators stand in `config/default.toml`.
 
 mod auth;
+mod session;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 pub use auth::{AuthMode, AuthSettings};
+pub use session::{CookieSecurity, SessionSettings};
 
 use crate::domain::filter::FilterLimits;
 use crate::domain::order::OrderLimits;

@@ -37,6 +37,8 @@ pub enum TaskKind {
     RankingReader,
     /// Batch reads of tokens: answers until the server has ended.
     TokenReader,
+    /// Batch reads of sessions: answers until the server has ended.
+    SessionReader,
     /// Outbox ticks: drops at once.
     Ticker,
     /// Outbox retention: drops at once; the server takes back a truncation that is half done.
@@ -66,6 +68,7 @@ impl fmt::Display for TaskKind {
             Self::CountOrderReader => "count-order-reader",
             Self::RankingReader => "ranking-reader",
             Self::TokenReader => "token-reader",
+            Self::SessionReader => "session-reader",
             Self::Ticker => "ticker",
             Self::Retention => "retention",
             Self::Relay => "relay",

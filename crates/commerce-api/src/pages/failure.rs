@@ -5,16 +5,18 @@ use std::time::Duration;
 use askama::Template;
 use axum::extract::Request;
 use axum::http::header::{ACCEPT, RETRY_AFTER};
-use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::response::Response;
 
 use super::frame::{Frame, Keeping, Section, send};
 use super::locale::Locale;
+use super::sign_in::sign_in_link;
 use super::texts::{Texts, fill};
 use crate::App;
 use crate::error::ApiError;
 use crate::error_code::ErrorCode;
 use crate::language::Language;
+use crate::settings::AuthMode;
 
 /// Paths of machines: whoever asks there gets what machines read.
 const FOR_MACHINES: [&str; 3] = ["/api/", "/api-admin/", "/openapi.json"];
@@ -26,12 +28,15 @@ struct FailurePage<'a> {
     heading: &'static str,
     hint: String,
     code: String,
+    sign_in: Option<String>,
 }
 
 /// A person who may have to be told why there is no page.
 pub(crate) struct Reader {
     locale: Locale,
     here: Uri,
+    /// The page can be asked for again.
+    is_get: bool,
 }
 
 impl Reader {
@@ -41,7 +46,9 @@ impl Reader {
         let accepted = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
         let is_page = accepted.is_some_and(|accepted| accepted.contains("text/html"));
         let here = request.uri().clone();
-        (is_page && !is_for_machines).then(|| Self { locale: Locale::of(&here, request.headers()), here })
+        let is_get = request.method() == Method::GET;
+        let locale = Locale::of(&here, request.headers());
+        (is_page && !is_for_machines).then_some(Self { locale, here, is_get })
     }
 
     /// The page about `error`.
@@ -60,7 +67,10 @@ impl Reader {
         let (heading, hint) = explanation(code, t);
         let hint = hint.map_or_else(|| sentence(message(code, language)), str::to_owned);
         let frame = Frame::new(app, self.locale, &self.here, Section::None, heading.to_owned());
-        let page = FailurePage { frame, heading, hint, code: fill(t.error_code, code.as_str()) };
+        let asks_who = code == ErrorCode::Unauthenticated && app.auth.mode == AuthMode::Token;
+        let back = if self.is_get { self.here.clone() } else { Uri::from_static("/") };
+        let sign_in = asks_who.then(|| sign_in_link(&back));
+        let page = FailurePage { frame, heading, hint, code: fill(t.error_code, code.as_str()), sign_in };
         let mut response = send(code.status(), self.locale, Keeping::Never, &page)?;
         if code.status() == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));

@@ -1,5 +1,7 @@
 //! What every page has around its own part, and the headers that every page is sent with.
 
+use std::time::Duration;
+
 use askama::Template;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY,
@@ -9,6 +11,7 @@ use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
 use super::assets::Assets;
+use super::cookies::Cookies;
 use super::locale::{Locale, switched};
 use super::texts::Texts;
 use crate::App;
@@ -27,6 +30,18 @@ const REFERRERS: HeaderValue = HeaderValue::from_static("same-origin");
 pub(crate) struct Storefront {
     pub(crate) assets: Assets,
     pub(crate) shop_name: String,
+    pub(crate) cookies: Cookies,
+    pub(crate) session_lifetime: Duration,
+}
+
+/// What a page says about who looks at it.
+pub(super) enum Account {
+    /// With the seal of the page's forms, where they have one.
+    SignedIn { seal: Option<String> },
+    /// With where to sign in, where that is ours to say.
+    Stranger { sign_in: Option<String> },
+    /// It cannot be told now, or does not matter.
+    Unknown,
 }
 
 /// Where a page stands in the navigation.
@@ -36,6 +51,7 @@ pub(super) enum Section {
     Rankings,
     Likes,
     Orders,
+    SignIn,
     None,
 }
 
@@ -46,6 +62,7 @@ impl Section {
             Self::Rankings => "rankings",
             Self::Likes => "likes",
             Self::Orders => "orders",
+            Self::SignIn => "sign-in",
             Self::None => "",
         }
     }
@@ -69,6 +86,7 @@ pub(super) struct Frame<'a> {
     pub(super) search: String,
     pub(super) search_max: usize,
     pub(super) switches: [Switch; 2],
+    pub(super) account: Account,
     section: Section,
 }
 
@@ -91,8 +109,33 @@ impl<'a> Frame<'a> {
             search: String::new(),
             search_max: app.settings.search_bytes_max,
             switches,
+            account: Account::Unknown,
             section,
         }
+    }
+
+    /// Where a stranger signs in.
+    pub(super) fn sign_in(&self) -> Option<&str> {
+        match &self.account {
+            Account::Stranger { sign_in } => sign_in.as_deref(),
+            Account::SignedIn { .. } | Account::Unknown => None,
+        }
+    }
+
+    /// The seal of this page's forms.
+    pub(super) fn seal(&self) -> Option<&str> {
+        match &self.account {
+            Account::SignedIn { seal } => seal.as_deref(),
+            Account::Stranger { .. } | Account::Unknown => None,
+        }
+    }
+
+    pub(super) fn is_signed_in(&self) -> bool {
+        matches!(self.account, Account::SignedIn { .. })
+    }
+
+    pub(super) fn is_unknown(&self) -> bool {
+        matches!(self.account, Account::Unknown)
     }
 
     pub(super) fn is_at(&self, section: &str) -> bool {

@@ -26,14 +26,14 @@ struct LikesPage<'a> {
 /// `GET /likes`.
 pub(super) async fn list(
     State(app): State<Arc<App>>,
-    shopper: Shopper,
+    mut shopper: Shopper,
     Slice(page): Slice,
 ) -> Result<Response, ApiError> {
     let context = shopper.buyer(&app)?;
     let t = shopper.texts();
     let liked = load_liked(&app, context.user_id, page).await?;
     let page = LikesPage {
-        frame: shopper.frame(&app, Section::Likes, t.my_likes.to_owned()),
+        frame: shopper.frame(&app, Section::Likes, t.my_likes.to_owned())?,
         pager: Pager::new(t, &shopper.here, page, liked.has_next),
         products: liked.items.into_iter().map(Into::into).collect(),
     };

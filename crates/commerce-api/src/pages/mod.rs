@@ -6,6 +6,7 @@
 //! absent: pages of the merchant.
 
 mod assets;
+mod cookies;
 mod done;
 mod failure;
 mod frame;
@@ -16,6 +17,7 @@ mod picture;
 mod products;
 mod rankings;
 mod shopper;
+mod sign_in;
 mod submission;
 mod texts;
 mod view;
@@ -30,6 +32,7 @@ use tower_http::compression::CompressionLayer;
 use crate::App;
 
 pub(crate) use assets::Assets;
+pub(crate) use cookies::Cookies;
 pub(crate) use failure::Reader;
 pub(crate) use frame::Storefront;
 
@@ -44,6 +47,8 @@ pub(crate) fn router(body_bytes_max: usize) -> Router<Arc<App>> {
         .route("/orders/{id}/cancel", post(orders::cancel))
         .route("/likes", get(likes::list))
         .route("/rankings", get(rankings::list))
+        .route("/sign-in", get(sign_in::show).post(sign_in::sign_in))
+        .route("/sign-out", post(sign_in::sign_out))
         .route("/assets/{name}", get(assets::serve))
         .layer(DefaultBodyLimit::max(body_bytes_max))
         .layer(CompressionLayer::new())

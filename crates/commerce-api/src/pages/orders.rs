@@ -89,7 +89,7 @@ impl OrderView {
 /// `GET /orders`.
 pub(super) async fn list(
     State(app): State<Arc<App>>,
-    shopper: Shopper,
+    mut shopper: Shopper,
     Slice(page): Slice,
 ) -> Result<Response, ApiError> {
     let context = shopper.buyer(&app)?;
@@ -97,7 +97,7 @@ pub(super) async fn list(
     let (orders, has_next) = load_orders(&app, context.user_id, page).await?;
     let view = |order: &OrderRow| OrderView::new(order, t, shopper.locale.language);
     let page = OrdersPage {
-        frame: shopper.frame(&app, Section::Orders, t.my_orders.to_owned()),
+        frame: shopper.frame(&app, Section::Orders, t.my_orders.to_owned())?,
         orders: orders.iter().map(view).collect(),
         pager: Pager::new(t, &shopper.here, page, has_next),
     };
@@ -107,7 +107,7 @@ pub(super) async fn list(
 /// `GET /orders/{id}`.
 pub(super) async fn show(
     State(app): State<Arc<App>>,
-    shopper: Shopper,
+    mut shopper: Shopper,
     PathId(order_id): PathId,
     Parameters(done): Parameters<Done>,
 ) -> Result<Response, ApiError> {
@@ -116,7 +116,7 @@ pub(super) async fn show(
     let (order, lines) = load_order(&app, context.user_id, order_id).await?;
     let order = OrderView::new(&order, t, shopper.locale.language);
     let page = OrderPage {
-        frame: shopper.frame(&app, Section::Orders, order.title.clone()),
+        frame: shopper.frame(&app, Section::Orders, order.title.clone())?,
         order,
         lines: line_views(&app, t, &lines).await,
         done: done.text(t),
@@ -127,7 +127,7 @@ pub(super) async fn show(
 /// `POST /orders`.
 pub(super) async fn place(
     State(app): State<Arc<App>>,
-    shopper: Shopper,
+    mut shopper: Shopper,
     Submission(form): Submission<OrderForm>,
 ) -> Result<Response, ApiError> {
     let context = shopper.buyer(&app)?;
@@ -150,7 +150,7 @@ pub(super) async fn place(
 /// `POST /orders/{id}/cancel`.
 pub(super) async fn cancel(
     State(app): State<Arc<App>>,
-    shopper: Shopper,
+    mut shopper: Shopper,
     PathId(order_id): PathId,
     Submission(NoFields {}): Submission<NoFields>,
 ) -> Result<Response, ApiError> {

@@ -49,7 +49,6 @@ struct ProductPage<'a> {
     rank: Option<String>,
     done: Option<&'static str>,
     refusal: Option<String>,
-    is_signed_in: bool,
     is_liked: bool,
     key: String,
     quantity: String,
@@ -98,7 +97,7 @@ pub(super) async fn list(
         (Some(brand), true) => brand.clone(),
         (None, true) => t.all_products.to_owned(),
     };
-    let mut frame = shopper.frame(&app, Section::Products, heading.clone());
+    let mut frame = shopper.frame(&app, Section::Products, heading.clone())?;
     frame.search.clone_from(&search);
     let page = ProductsPage {
         frame,
@@ -143,7 +142,7 @@ pub(super) async fn show_refused(
 /// `POST /products/{id}/like`.
 pub(super) async fn like(
     State(app): State<Arc<App>>,
-    shopper: Shopper,
+    mut shopper: Shopper,
     PathId(product_id): PathId,
     Submission(form): Submission<LikeForm>,
 ) -> Result<Response, ApiError> {
@@ -173,11 +172,10 @@ async fn page(
         None => (None, new_key(), "1".to_owned()),
     };
     let page = ProductPage {
-        frame: shopper.frame(app, Section::Products, product.name.clone()),
+        frame: shopper.frame(app, Section::Products, product.name.clone())?,
         rank: rank.map(|rank| fill(t.rank_today, rank)),
         done,
         refusal,
-        is_signed_in: shopper.visitor.user_id.is_some(),
         is_liked,
         key,
         quantity,

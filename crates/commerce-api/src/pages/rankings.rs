@@ -58,7 +58,7 @@ pub(super) async fn list(
         Err(error) => return Err(error),
     };
     let page = RankingsPage {
-        frame: shopper.frame(&app, Section::Rankings, t.rankings.to_owned()),
+        frame: shopper.frame(&app, Section::Rankings, t.rankings.to_owned())?,
         tabs: tabs(t, window.period),
         ranking,
     };

@@ -72,6 +72,14 @@ texts! {
     quantity "Quantity", "수량";
     order "Order", "주문하기";
     sold_out_hint "This product is sold out. It can be ordered as soon as it is back.", "품절된 상품입니다. 재입고되면 바로 주문하실 수 있습니다.";
+    sign_in "Sign in", "로그인";
+    sign_out "Sign out", "로그아웃";
+    sign_in_to_order "Sign in to order or like", "로그인하고 주문하기";
+    token "Access token", "액세스 토큰";
+    token_hint "It begins with ct_ and comes from the shop. It is asked for once; after that this browser is signed in.", "ct_로 시작하며 쇼핑몰에서 발급합니다. 한 번만 입력하면 이 브라우저에서 로그인이 유지됩니다.";
+    token_wrong "This token is not valid. It may have been mistyped, expired or revoked.", "유효하지 않은 토큰입니다. 잘못 입력했거나 만료 또는 폐기된 토큰일 수 있습니다.";
+    token_not_buyers "This token is not for buying.", "구매에 사용할 수 없는 토큰입니다.";
+    account_unknown "It cannot be told just now whether you are signed in. Please try again in a moment.", "지금은 로그인 상태를 확인할 수 없습니다. 잠시 후 다시 시도해 주세요.";
     not_signed_in "You are not signed in.", "로그인하지 않았습니다.";
     liked_done "You like this product now.", "좋아요를 눌렀습니다.";
     unliked_done "You do not like this product any more.", "좋아요를 취소했습니다.";
@@ -182,11 +190,13 @@ mod tests {
         include_str!("../../templates/likes.html"),
         include_str!("../../templates/rankings.html"),
         include_str!("../../templates/failure.html"),
+        include_str!("../../templates/sign_in.html"),
         include_str!("failure.rs"),
         include_str!("likes.rs"),
         include_str!("orders.rs"),
         include_str!("products.rs"),
         include_str!("rankings.rs"),
+        include_str!("sign_in.rs"),
         include_str!("view.rs"),
     ];
 

@@ -241,13 +241,18 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
         if !is_json(request.headers().get(CONTENT_TYPE)) {
             return Err(ApiError::UnsupportedMediaType);
         }
-        let bytes = Bytes::from_request(request, app).await.map_err(|rejection| match rejection {
-            BytesRejection::FailedToBufferBody(LengthLimitError(_)) => ApiError::BodyTooLarge,
-            _ => InvalidInput::Body.into(),
-        })?;
+        let bytes = body(request, app).await?;
         // serde_json bounds the depth by itself.
         Ok(Self(serde_json::from_slice(&bytes).map_err(|_| InvalidInput::Body)?))
     }
+}
+
+/// The bytes of a body within its limit.
+pub(crate) async fn body(request: Request, app: &Arc<App>) -> Result<Bytes, ApiError> {
+    Bytes::from_request(request, app).await.map_err(|rejection| match rejection {
+        BytesRejection::FailedToBufferBody(LengthLimitError(_)) => ApiError::BodyTooLarge,
+        _ => InvalidInput::Body.into(),
+    })
 }
 
 fn is_json(content_type: Option<&HeaderValue>) -> bool {
@@ -268,7 +273,7 @@ pub(super) fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a 
 }
 
 /// Passed on when valid, else left out: tracing never decides about a request.
-fn traceparent(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn traceparent(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(TRACEPARENT)?.to_str().ok()?;
     is_traceparent(text).then(|| text.to_owned())
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use commerce_api::{ApiSettings, AuthMode, AuthSettings, RankingSettings};
+use commerce_api::{ApiSettings, AuthMode, AuthSettings, CookieSecurity, RankingSettings, SessionSettings};
 use outbox::AppendLimits;
 use product_cache::{CacheSettings, LocalCache, ProductCache};
 use runtime::{Clock, SystemClock};
@@ -13,6 +13,7 @@ use runtime::{Clock, SystemClock};
 pub(crate) struct Choices {
     pub(crate) api: ApiSettings,
     pub(crate) auth: AuthSettings,
+    pub(crate) session: SessionSettings,
     pub(crate) rankings: RankingSettings,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cache: Arc<dyn ProductCache>,
@@ -79,6 +80,14 @@ pub(crate) fn auth_settings(mode: AuthMode) -> anyhow::Result<AuthSettings> {
     })
 }
 
+pub(crate) fn session_settings() -> SessionSettings {
+    SessionSettings {
+        lifetime: Duration::from_secs(3_600),
+        per_token_max: 20,
+        secure_cookies: CookieSecurity::Auto,
+    }
+}
+
 pub(crate) fn ranking_settings() -> RankingSettings {
     RankingSettings {
         view_weight: 0.1,
@@ -108,6 +117,7 @@ impl Choices {
         Ok(Self {
             api: api_settings(),
             auth: auth_settings(AuthMode::Gateway)?,
+            session: session_settings(),
             rankings: ranking_settings(),
             clock: Arc::new(SystemClock),
             cache: Arc::new(local_cache()?),

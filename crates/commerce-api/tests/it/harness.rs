@@ -12,7 +12,9 @@ use sqlx::PgConnection;
 use testkit::{TestDatabase, eventually};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use crate::choices::{Choices, api_settings, auth_settings, local_cache, ranking_settings};
+pub(crate) use crate::choices::{
+    Choices, api_settings, auth_settings, local_cache, ranking_settings, session_settings,
+};
 
 /// A stored event.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -102,7 +104,8 @@ impl TestShop {
         let base = format!("http://{}", listener.local_addr()?);
         let mut lifecycle = Lifecycle::new();
         let shutdown = lifecycle.shutdown();
-        Api::new(choices.api, choices.auth, choices.rankings, parts)?.start(listener, &mut lifecycle);
+        Api::new(choices.api, choices.auth, choices.session, choices.rankings, parts)?
+            .start(listener, &mut lifecycle);
         tokio::spawn(lifecycle.run(Duration::from_secs(30)));
         let client = reqwest::Client::new();
         let browser = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;

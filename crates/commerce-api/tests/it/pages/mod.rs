@@ -4,6 +4,7 @@ mod forms;
 mod reading;
 mod refusals;
 mod safety;
+mod sessions;
 
 use reqwest::header::{HeaderMap, LOCATION};
 use reqwest::{Method, RequestBuilder, StatusCode};

@@ -53,3 +53,36 @@ pub(crate) fn router(body_bytes_max: usize) -> Router<Arc<App>> {
         .layer(DefaultBodyLimit::max(body_bytes_max))
         .layer(CompressionLayer::new())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::router;
+
+    #[test]
+    fn the_pages_are_these_and_none_is_a_route_of_the_api() {
+        // The router does not list its paths but for debugging, in quotes; one is that of its own fallback.
+        let routed = format!("{:?}", router(1));
+        let routed: BTreeSet<&str> = routed
+            .split('"')
+            .filter(|piece| piece.starts_with('/') && *piece != "/{*__private__axum_fallback}")
+            .collect();
+        let pages = BTreeSet::from([
+            "/",
+            "/assets/{name}",
+            "/likes",
+            "/orders",
+            "/orders/{id}",
+            "/orders/{id}/cancel",
+            "/products/{id}",
+            "/products/{id}/like",
+            "/rankings",
+            "/sign-in",
+            "/sign-out",
+        ]);
+        assert_eq!(routed, pages);
+        let document = include_str!("../../openapi.json");
+        assert!(pages.iter().all(|page| !document.contains(&format!("\"{page}\": {{"))));
+    }
+}

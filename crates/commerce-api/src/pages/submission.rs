@@ -82,7 +82,8 @@ async fn read<T: DeserializeOwned>(
         return Err(ApiError::Forbidden);
     }
     let request = Request::from_parts(parts, Body::from(bytes));
-    let Form(fields) = Form::<T>::from_request(request, app).await.map_err(refusal)?;
+    let Form(fields) =
+        Form::<T>::from_request(request, app).await.map_err(|rejection| refusal(&rejection))?;
     Ok(fields)
 }
 
@@ -90,7 +91,7 @@ fn seal(bytes: &Bytes) -> Option<String> {
     form_urlencoded::parse(bytes).find(|(name, _)| name == SEAL).map(|(_, seal)| seal.into_owned())
 }
 
-fn refusal(rejection: FormRejection) -> ApiError {
+fn refusal(rejection: &FormRejection) -> ApiError {
     match rejection {
         FormRejection::InvalidFormContentType(_) => ApiError::UnsupportedMediaType,
         _ => InvalidInput::Body.into(),

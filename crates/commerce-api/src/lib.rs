@@ -20,6 +20,7 @@ mod listing;
 mod metrics;
 mod pages;
 mod rankings;
+mod rates;
 mod remembered;
 mod routes;
 mod sessions;
@@ -57,6 +58,7 @@ use counts::{CountReader, CountSource, count_source};
 use group_commit::{Desk, Writer, desk, group_commit};
 use pages::{Assets, Cookies, Storefront};
 use rankings::{RankingSource, Rankings, rankings};
+use rates::Rates;
 use remembered::{MemoryLimits, MemoryTask, remembered};
 use sessions::{SessionTask, Sessions, sessions};
 use store::counts::CountOrder;
@@ -107,6 +109,7 @@ struct App {
     auth: AuthSettings,
     tokens: Tokens,
     sessions: Sessions,
+    rates: Rates,
     shop: Arc<Shop>,
     metrics_pool: Pool,
     catalog: Catalog,
@@ -173,6 +176,7 @@ impl Api {
         let (orders, order_writer) = desk(group, pool.clone(), settings.order_group_limits());
         let group = LikeGroup(Arc::clone(&shop));
         let (likes, like_writer) = desk(group, pool, settings.like_group_limits());
+        let rates = Rates::new(settings.rate_limits());
         let concurrency = Semaphore::new(settings.concurrency_max);
         let catalog = Catalog { cache, cards };
         let storefront = Storefront {
@@ -186,6 +190,7 @@ impl Api {
             auth,
             tokens,
             sessions,
+            rates,
             shop,
             metrics_pool,
             catalog,

@@ -17,6 +17,7 @@ use crate::domain::order::OrderLimits;
 use crate::domain::page::PageLimits;
 use crate::domain::product::ProductLimits;
 use crate::group_commit::GroupLimits;
+use crate::rates::{Rate, RateLimits};
 use crate::store::rankings::Weights;
 
 /// `[api]`.
@@ -27,6 +28,16 @@ pub struct ApiSettings {
     pub listen: SocketAddr,
     /// Requests that are worked on at once; one more is refused with 503.
     pub concurrency_max: usize,
+    /// Requests of one address in a minute; 0: no limit. Gateways (`auth.gateway_networks`) have none.
+    pub rate_address_per_minute: u32,
+    /// Of these, so many at once.
+    pub rate_address_burst: u32,
+    /// Requests of one caller in a minute; 0: no limit.
+    pub rate_caller_per_minute: u32,
+    /// Of these, so many at once.
+    pub rate_caller_burst: u32,
+    /// Addresses, and callers, of which is remembered how often they asked.
+    pub rate_keys_max: usize,
     /// How long a request may take.
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
@@ -183,6 +194,9 @@ impl RankingSettings {
 /// The highest `api.stock_max`: what orders give back on top of it stays far from overflowing.
 const STOCK_CEILING: i64 = 1_000_000_000_000;
 
+/// The highest number of a rate: times of the limiter stay far from overflowing.
+const RATE_CEILING: u32 = 1_000_000;
+
 /// Bytes of a text that stands in an index, whose entries have at most 2,700.
 const INDEXED_BYTES_MAX: usize = 1_000;
 
@@ -233,6 +247,9 @@ impl ApiSettings {
         if self.page_size_max > self.page_depth_max {
             return refuse("api.page_size_max", "must not exceed api.page_depth_max");
         }
+        if let Some(key) = self.unusable_rate() {
+            return refuse(key, "must be between 1 and 1000000, or its limit be 0");
+        }
         if self.view_wait + self.view_commit_wait >= self.request_timeout {
             return refuse(
                 "api.request_timeout",
@@ -246,6 +263,7 @@ impl ApiSettings {
     fn zero(&self) -> Option<&'static str> {
         [
             ("api.concurrency_max", self.concurrency_max),
+            ("api.rate_keys_max", self.rate_keys_max),
             ("api.body_bytes_max", self.body_bytes_max),
             ("api.bulk_products_max", self.bulk_products_max),
             ("api.order_lines_max", self.order_lines_max),
@@ -277,6 +295,29 @@ impl ApiSettings {
         ]
         .into_iter()
         .find_map(|(key, value)| (value > INDEXED_BYTES_MAX).then_some(key))
+    }
+
+    /// A rate that cannot be counted with.
+    fn unusable_rate(&self) -> Option<&'static str> {
+        let RateLimits { address, caller, .. } = self.rate_limits();
+        [
+            ("api.rate_address_per_minute", "api.rate_address_burst", address),
+            ("api.rate_caller_per_minute", "api.rate_caller_burst", caller),
+        ]
+        .into_iter()
+        .filter(|(.., rate)| rate.per_minute > 0)
+        .find_map(|(per_minute, burst, rate)| {
+            let is_usable = |number| (1..=RATE_CEILING).contains(&number);
+            (!is_usable(rate.burst)).then_some(burst).or((!is_usable(rate.per_minute)).then_some(per_minute))
+        })
+    }
+
+    pub(crate) fn rate_limits(&self) -> RateLimits {
+        RateLimits {
+            address: Rate { per_minute: self.rate_address_per_minute, burst: self.rate_address_burst },
+            caller: Rate { per_minute: self.rate_caller_per_minute, burst: self.rate_caller_burst },
+            keys_max: self.rate_keys_max,
+        }
     }
 
     pub(crate) fn product_limits(&self) -> ProductLimits {

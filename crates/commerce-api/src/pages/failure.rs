@@ -5,7 +5,7 @@ use std::time::Duration;
 use askama::Template;
 use axum::extract::Request;
 use axum::http::header::{ACCEPT, RETRY_AFTER};
-use axum::http::{HeaderValue, Method, StatusCode, Uri};
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::Response;
 
 use super::frame::{Frame, Keeping, Section, send};
@@ -16,6 +16,7 @@ use crate::App;
 use crate::error::ApiError;
 use crate::error_code::ErrorCode;
 use crate::language::Language;
+use crate::routes::envelope::wait;
 use crate::settings::AuthMode;
 
 /// Paths of machines: whoever asks there gets what machines read.
@@ -72,8 +73,8 @@ impl Reader {
         let sign_in = asks_who.then(|| sign_in_link(&back));
         let page = FailurePage { frame, heading, hint, code: fill(t.error_code, code.as_str()), sign_in };
         let mut response = send(code.status(), self.locale, Keeping::Never, &page)?;
-        if code.status() == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
+        if let Some(wait) = wait(error, retry_after) {
+            response.headers_mut().insert(RETRY_AFTER, wait);
         }
         Ok(response)
     }
@@ -85,6 +86,7 @@ fn explanation(code: ErrorCode, t: &'static Texts) -> (&'static str, Option<&'st
         StatusCode::UNAUTHORIZED => (t.unauthenticated, Some(t.unauthenticated_hint)),
         StatusCode::FORBIDDEN => (t.forbidden, Some(t.forbidden_hint)),
         StatusCode::NOT_FOUND => (t.not_found, Some(t.not_found_hint)),
+        StatusCode::TOO_MANY_REQUESTS => (t.too_many, Some(t.too_many_hint)),
         StatusCode::SERVICE_UNAVAILABLE => (t.unavailable, Some(t.unavailable_hint)),
         StatusCode::INTERNAL_SERVER_ERROR => (t.internal, Some(t.internal_hint)),
         _ => (t.bad_request, None),

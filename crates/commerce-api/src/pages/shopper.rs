@@ -48,6 +48,9 @@ impl FromRequestParts<Arc<App>> for Shopper {
             Err(error) => (None, Some(error)),
         };
         let (secret, user_id) = found.unzip();
+        if let Some(user_id) = user_id {
+            app.rates.admit_caller(user_id)?;
+        }
         let visitor = Visitor { user_id, traceparent: traceparent(&parts.headers) };
         Ok(Self { visitor, secret, trouble, locale, here })
     }

@@ -126,6 +126,8 @@ texts! {
     forbidden_hint "The form did not come from this shop, or it is too old. Please open the page again and send it once more.", "이 쇼핑몰에서 보낸 요청이 아니거나 오래된 양식입니다. 페이지를 새로 열어 다시 시도해 주세요.";
     not_found "Nothing here", "페이지를 찾을 수 없습니다";
     not_found_hint "The page does not exist, or it is not yours to see.", "존재하지 않거나 볼 수 없는 페이지입니다.";
+    too_many "That was a little fast", "요청이 너무 많습니다";
+    too_many_hint "Please wait a moment, then go on.", "잠시 기다렸다가 다시 시도해 주세요.";
     unavailable "We will be right back", "잠시 후 다시 이용해 주세요";
     unavailable_hint "The shop is busy or a part of it is away. Please try again in a moment.", "이용이 많거나 시스템 일부를 사용할 수 없습니다. 잠시 후 다시 시도해 주세요.";
     internal "Something went wrong", "오류가 발생했습니다";

@@ -42,44 +42,50 @@ impl From<Grant> for Caller {
     }
 }
 
-/// Who calls; `None` when nobody says.
+/// Who calls; `None` when nobody says. Counts as a request of his.
 ///
 /// # Errors
 /// [`ApiError::Unauthenticated`] when what is said is worth nothing, [`ApiError::Forbidden`] when somebody speaks as a gateway
-/// who is none; else when a token cannot be checked now.
+/// who is none, [`ApiError::TooManyRequests`]; else when a token cannot be checked now.
 pub(super) async fn find_caller(parts: &Parts, app: &App) -> Result<Option<Caller>, ApiError> {
-    match app.auth.mode {
-        AuthMode::Gateway => named_by_gateway(parts, app),
-        AuthMode::Token => match bearer(&parts.headers)? {
-            Some(text) => Ok(Some(app.tokens.check(text).await?.into())),
-            None => Ok(None),
-        },
-    }
+    admitted(identify(parts, app).await?, app)
 }
 
 /// Who looks at a public page, which is open whatever he says: what is not believed, or cannot be checked in time, is not
 /// there.
 ///
 /// # Errors
-/// [`ApiError::Unauthenticated`] when a gateway itself says what cannot be read.
+/// [`ApiError::TooManyRequests`].
 pub(super) async fn find_visitor(parts: &Parts, app: &App) -> Result<Option<Caller>, ApiError> {
+    let visitor = match timeout(app.auth.visitor_wait, identify(parts, app)).await {
+        Ok(Ok(caller)) => caller,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a page is served as to nobody in particular");
+            None
+        }
+        Err(_elapsed) => {
+            tracing::debug!(
+                "a page is served as to nobody in particular: the check of a token took too long"
+            );
+            None
+        }
+    };
+    admitted(visitor, app)
+}
+
+fn admitted(caller: Option<Caller>, app: &App) -> Result<Option<Caller>, ApiError> {
+    if let Some(caller) = caller {
+        app.rates.admit_caller(caller.user_id)?;
+    }
+    Ok(caller)
+}
+
+async fn identify(parts: &Parts, app: &App) -> Result<Option<Caller>, ApiError> {
     match app.auth.mode {
-        AuthMode::Gateway => match named_by_gateway(parts, app) {
-            Err(ApiError::Forbidden) => Ok(None),
-            named => named,
-        },
-        AuthMode::Token => match timeout(app.auth.visitor_wait, find_caller(parts, app)).await {
-            Ok(Ok(caller)) => Ok(caller),
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "a page is served as to nobody in particular");
-                Ok(None)
-            }
-            Err(_elapsed) => {
-                tracing::debug!(
-                    "a page is served as to nobody in particular: the check of a token took too long"
-                );
-                Ok(None)
-            }
+        AuthMode::Gateway => named_by_gateway(parts, app),
+        AuthMode::Token => match bearer(&parts.headers)? {
+            Some(text) => Ok(Some(app.tokens.check(text).await?.into())),
+            None => Ok(None),
         },
     }
 }

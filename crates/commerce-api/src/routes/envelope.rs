@@ -86,10 +86,24 @@ pub(crate) fn render(error: &ApiError, language: Language, retry_after: Duration
     let mut response = (code.status(), Json(Failure { meta, data: details(error) })).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()));
-    if code.status() == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
+    if let Some(wait) = wait(error, retry_after) {
+        headers.insert(RETRY_AFTER, wait);
     }
     response
+}
+
+/// `Retry-After` of an error that passes.
+pub(crate) fn wait(error: &ApiError, retry_after: Duration) -> Option<HeaderValue> {
+    let wait = match error {
+        ApiError::TooManyRequests { retry_after } => Some(*retry_after),
+        _ => (error.code().status() == StatusCode::SERVICE_UNAVAILABLE).then_some(retry_after),
+    };
+    wait.map(|wait| HeaderValue::from(whole_seconds(wait)))
+}
+
+/// The first whole second at which the time is over, never the running one.
+fn whole_seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 /// What clients can act on.
@@ -110,9 +124,24 @@ fn details(error: &ApiError) -> Value {
         | ApiError::IdempotencyKeyReused
         | ApiError::BodyTooLarge
         | ApiError::UnsupportedMediaType
+        | ApiError::TooManyRequests { .. }
         | ApiError::Overloaded
         | ApiError::TimedOut
         | ApiError::Away(_)
         | ApiError::Internal(_) => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::whole_seconds;
+
+    #[test]
+    fn who_waits_as_long_as_he_is_told_has_waited_long_enough() {
+        for (millis, told) in [(0, 1), (1, 1), (1_000, 1), (1_001, 2), (9_999, 10), (60_000, 60)] {
+            assert_eq!(whole_seconds(Duration::from_millis(millis)), told, "{millis}");
+        }
     }
 }

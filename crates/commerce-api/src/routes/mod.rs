@@ -3,7 +3,7 @@
 mod admin;
 mod caller;
 mod document;
-mod envelope;
+pub(crate) mod envelope;
 pub(crate) mod extract;
 mod guard;
 pub(crate) mod likes;

@@ -25,7 +25,8 @@ pub enum AuthMode {
 pub struct AuthSettings {
     /// How callers are told apart.
     pub mode: AuthMode,
-    /// Peers that call for many: their `X-USER-*` headers are believed in [`AuthMode::Gateway`].
+    /// Peers that call for many: their `X-USER-*` headers are believed in [`AuthMode::Gateway`], and no limit by address
+    /// counts for them.
     pub gateway_networks: Vec<IpNet>,
     /// Tokens whose answers are remembered.
     pub tokens_cached_max: usize,

@@ -27,6 +27,12 @@ pub(crate) fn api_settings() -> ApiSettings {
     ApiSettings {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         concurrency_max: 256,
+        // No limits.
+        rate_address_per_minute: 0,
+        rate_address_burst: 0,
+        rate_caller_per_minute: 0,
+        rate_caller_burst: 0,
+        rate_keys_max: 1_000,
         request_timeout: Duration::from_secs(90),
         retry_after: Duration::from_secs(1),
         body_bytes_max: 64 * 1024,

@@ -19,5 +19,6 @@ mod outages;
 mod pages;
 mod products;
 mod rankings;
+mod rates;
 mod tokens;
 mod views;

@@ -10,3 +10,4 @@ mod outbox_status;
 mod parked;
 mod rebase;
 mod shutdown;
+mod token;

@@ -5,8 +5,11 @@ use reqwest::{Method, StatusCode};
 use super::{BUYER, form, open, order, product, show};
 use crate::harness::{TestShop, send};
 
+/// Fields of a form.
+type Fields = Vec<(&'static str, String)>;
+
 /// Every path of the pages, with the fields of its form if it takes one.
-fn paths(product: i64, order: i64) -> Vec<(String, Option<Vec<(&'static str, String)>>)> {
+fn paths(product: i64, order: i64) -> Vec<(String, Option<Fields>)> {
     let key = ("key", "k".to_owned());
     let ordered = vec![("product_id", product.to_string()), ("quantity", "1".to_owned()), key];
     vec![

@@ -41,6 +41,7 @@ function show(news) {
       showCount(product, 'sold', news.salesCount),
       showCount(product, 'views', news.viewCount),
     ]
+    if (typeof news.stale === 'boolean') product.toggleAttribute('data-stale', news.stale)
     showStock(product, news.soldOut)
     if (product.classList.contains('detail') && changes.includes(true) && Date.now() > quietUntil) {
       quietUntil = Date.now() + QUIET_MS

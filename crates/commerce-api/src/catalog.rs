@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use product_cache::{Card, Invalidation, Lookup, ProductCache};
 use runtime::database::Pool;
 
 use crate::batch_reader::{BatchReader, Loaded, Source};
+use crate::counts::in_time;
 use crate::error::ApiError;
 use crate::store::Session;
 use crate::store::catalog::list_cards;
@@ -37,6 +39,13 @@ impl Source for CardSource {
     }
 }
 
+/// Whether a product was sold out at a version of its stock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StockState {
+    pub(crate) version: i64,
+    pub(crate) sold_out: bool,
+}
+
 /// Reads products for buyers.
 pub(crate) struct Catalog {
     pub(crate) cache: Arc<dyn ProductCache>,
@@ -50,10 +59,22 @@ impl Catalog {
     /// Only when cache and database both lack a product's card.
     pub(crate) async fn list_products(&self, ids: &[i64]) -> Result<Vec<Card>, ApiError> {
         let lookups = self.look_up(ids).await;
-        let missing: Vec<i64> =
-            ids.iter().zip(&lookups).filter(|(_, lookup)| lookup.card.is_none()).map(|(id, _)| *id).collect();
+        let missing = missing(ids, &lookups);
         let loaded = if missing.is_empty() { Arc::default() } else { self.cards.read(missing).await? };
         Ok(ids.iter().zip(lookups).filter_map(|(id, lookup)| newest(lookup, loaded.get(id))).collect())
+    }
+
+    /// The newest state of stock that is known of each of `ids`, in their order, from one read of the cache; `None` when it
+    /// cannot be had within `wait`.
+    pub(crate) async fn list_stocks(&self, ids: &[i64], wait: Duration) -> Vec<Option<StockState>> {
+        let lookups = self.look_up(ids).await;
+        let missing = missing(ids, &lookups);
+        let loaded = match missing.is_empty() {
+            true => None,
+            false => in_time(wait, "cards", self.cards.read(missing)).await,
+        };
+        let loaded = loaded.unwrap_or_default();
+        ids.iter().zip(&lookups).map(|(id, lookup)| newest_stock(lookup, loaded.get(id))).collect()
     }
 
     /// Takes cards that were read before a committed change out of every process's cache. Best effort: when the cache does
@@ -76,6 +97,19 @@ impl Catalog {
             }
         }
     }
+}
+
+fn missing(ids: &[i64], lookups: &[Lookup]) -> Vec<i64> {
+    ids.iter().zip(lookups).filter(|(_, lookup)| lookup.card.is_none()).map(|(id, _)| *id).collect()
+}
+
+fn newest_stock(lookup: &Lookup, loaded: Option<&Card>) -> Option<StockState> {
+    let card = lookup.card.as_ref().or(loaded);
+    let card = card.map(|card| StockState { version: card.stock_version, sold_out: card.sold_out });
+    let tombstone = lookup.tombstone;
+    let tombstone = tombstone.map(|raised| StockState { version: raised.version, sold_out: raised.sold_out });
+    // At the same version the card tells, as on a page: the last of equals is taken.
+    [tombstone, card].into_iter().flatten().max_by_key(|state| state.version)
 }
 
 fn newest(mut lookup: Lookup, loaded: Option<&Card>) -> Option<Card> {

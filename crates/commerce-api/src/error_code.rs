@@ -53,6 +53,7 @@ error_codes! {
     Page UNPROCESSABLE_ENTITY "INVALID_PAGE", "page or size is outside the limits", "page 또는 size가 허용 범위를 벗어났습니다";
     Search UNPROCESSABLE_ENTITY "INVALID_SEARCH", "the search text is empty, too long, or holds control characters", "검색어가 비어 있거나 너무 길거나 제어 문자를 포함합니다";
     Date UNPROCESSABLE_ENTITY "INVALID_DATE", "the date is no day (yyyyMMdd) from 2000 to today, or the hour is none that has begun in it", "날짜(yyyyMMdd) 또는 시간이 올바르지 않거나 아직 시작되지 않았습니다";
+    TooManyIds UNPROCESSABLE_ENTITY "TOO_MANY_IDS", "the request names too many ids", "ID가 너무 많습니다";
     NoLines UNPROCESSABLE_ENTITY "NO_LINES", "an order needs at least one line", "주문 항목이 하나 이상 필요합니다";
     TooManyLines UNPROCESSABLE_ENTITY "TOO_MANY_LINES", "the order has too many lines", "주문 항목이 너무 많습니다";
     Quantity UNPROCESSABLE_ENTITY "INVALID_QUANTITY", "a quantity is outside the limits", "수량이 허용 범위를 벗어났습니다";

@@ -17,6 +17,7 @@ mod event_log;
 mod group_commit;
 mod language;
 mod listing;
+mod live;
 mod metrics;
 mod pages;
 mod rankings;
@@ -54,8 +55,9 @@ use commands::Shop;
 use commands::like_product::LikeGroup;
 use commands::place_order::OrderGroup;
 use count_orders::{CountOrderSource, CountOrders};
-use counts::{CountReader, CountSource, count_source};
+use counts::{CountReader, CountSource, counts};
 use group_commit::{Desk, Writer, desk, group_commit};
+use live::Live;
 use pages::{Assets, Cookies, Storefront};
 use rankings::{RankingSource, Rankings, rankings};
 use rates::Rates;
@@ -121,6 +123,7 @@ struct App {
     views: ViewRecorder,
     orders: Desk<OrderGroup>,
     likes: Desk<LikeGroup>,
+    live: Live,
     concurrency: Semaphore,
     storefront: Storefront,
 }
@@ -157,10 +160,7 @@ impl Api {
         let (sessions, session_task) = sessions(pool.clone(), session, token_limits, batch_max);
         let source = CardSource { pool: pool.clone(), cache: Arc::clone(&cache) };
         let (cards, card_task) = batch_reader(source, queue_max, batch_max);
-        let source = count_source(metrics_pool.clone(), settings.counts_cached_max, settings.counts_age_max);
-        let recent = source.recent();
-        let (counts, count_task) = batch_reader(source, queue_max, batch_max);
-        let counts = CountReader::new(recent, counts, settings.counts_age_max, settings.counts_wait);
+        let (counts, count_task) = counts(metrics_pool.clone(), &settings);
         let ids_max = settings.page_depth_max + 1;
         let source = CountOrderSource { pool: metrics_pool.clone(), ids_max };
         // One entry for each order.
@@ -177,6 +177,7 @@ impl Api {
         let group = LikeGroup(Arc::clone(&shop));
         let (likes, like_writer) = desk(group, pool, settings.like_group_limits());
         let rates = Rates::new(settings.rate_limits());
+        let live = Live::new(settings.live_watchers_max, settings.live_queue_max);
         let concurrency = Semaphore::new(settings.concurrency_max);
         let catalog = Catalog { cache, cards };
         let storefront = Storefront {
@@ -201,6 +202,7 @@ impl Api {
             views,
             orders,
             likes,
+            live,
             concurrency,
             storefront,
         });
@@ -235,6 +237,7 @@ impl Api {
         lifecycle.spawn(TaskKind::RankingReader, self.rankings.run());
         lifecycle.spawn(TaskKind::TokenReader, self.tokens.run());
         lifecycle.spawn(TaskKind::SessionReader, self.sessions.run());
+        lifecycle.spawn(TaskKind::LiveTicker, live::run(Arc::clone(&self.app), shutdown.clone()));
         let service = routes::router(self.app).into_make_service_with_connect_info::<SocketAddr>();
         // Answers are small and complete: waiting to coalesce them only delays them.
         let listener = listener.tap_io(|stream| {

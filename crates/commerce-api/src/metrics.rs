@@ -19,6 +19,12 @@ const IN_FLIGHT: &str = "commerce_http_requests_in_flight";
 const VIEWS: &str = "commerce_http_views_total";
 /// How long rankings took to be read, by `period`.
 const RANKING_SECONDS: &str = "commerce_ranking_read_seconds";
+/// Open streams of watched products.
+const LIVE_WATCHERS: &str = "commerce_live_watchers";
+/// Reads of what is watched: one of the cache and one of the counts each.
+const LIVE_READS: &str = "commerce_live_reads_total";
+/// Watchers who were sent away because they did not take what they were told.
+const LIVE_DROPPED: &str = "commerce_live_dropped_total";
 /// Commands in one transaction, by `kind`: `view`, `order`, `like`.
 const GROUP: &str = "commerce_http_group_commands";
 
@@ -66,6 +72,19 @@ pub(crate) fn ranking_read(period: Period, took: Duration) {
 
 pub(crate) fn view(recorded: Recorded) {
     counter!(VIEWS, "recorded" => recorded.as_str()).increment(1);
+}
+
+/// So many watchers have come, or gone.
+pub(crate) fn live_watchers(come: f64) {
+    gauge!(LIVE_WATCHERS).increment(come);
+}
+
+pub(crate) fn live_read() {
+    counter!(LIVE_READS).increment(1);
+}
+
+pub(crate) fn live_dropped() {
+    counter!(LIVE_DROPPED).increment(1);
 }
 
 pub(crate) fn group(kind: &'static str, commands: usize) {

@@ -109,11 +109,28 @@ pub struct ApiSettings {
     /// How old counts may be.
     #[serde(with = "humantime_serde")]
     pub counts_age_max: Duration,
+    /// How old counts may be that are shown as stale, when newer ones cannot be had.
+    #[serde(with = "humantime_serde")]
+    pub counts_stale_max: Duration,
     /// Products whose counts are remembered.
     pub counts_cached_max: usize,
     /// How old the order of a list by counts may be.
     #[serde(with = "humantime_serde")]
     pub count_order_age_max: Duration,
+    /// How often watched products are read.
+    #[serde(with = "humantime_serde")]
+    pub live_tick: Duration,
+    /// How often a stream without events says that it is alive.
+    #[serde(with = "humantime_serde")]
+    pub live_heartbeat: Duration,
+    /// Streams of watched products.
+    pub live_watchers_max: usize,
+    /// Products of one stream.
+    pub live_ids_max: usize,
+    /// States that wait for a watcher.
+    pub live_queue_max: usize,
+    /// Watched products of one read.
+    pub live_read_max: usize,
     /// Requests that wait for the next batched read.
     pub read_queue_max: usize,
     /// Requests that one batched read answers.
@@ -250,6 +267,15 @@ impl ApiSettings {
         if let Some(key) = self.unusable_rate() {
             return refuse(key, "must be between 1 and 1000000, or its limit be 0");
         }
+        if self.live_tick.is_zero() || self.live_heartbeat.is_zero() {
+            return refuse("api.live_tick and api.live_heartbeat", "must be above zero");
+        }
+        if self.counts_stale_max < self.counts_age_max {
+            return refuse("api.counts_stale_max", "must not be below api.counts_age_max");
+        }
+        if self.live_queue_max < self.live_ids_max {
+            return refuse("api.live_queue_max", "must not be below api.live_ids_max");
+        }
         if self.view_wait + self.view_commit_wait >= self.request_timeout {
             return refuse(
                 "api.request_timeout",
@@ -280,6 +306,8 @@ impl ApiSettings {
             ("api.like_queue_max", self.like_queue_max),
             ("api.view_queue_max", self.view_queue_max),
             ("api.view_batch_max", self.view_batch_max),
+            ("api.live_ids_max", self.live_ids_max),
+            ("api.live_read_max", self.live_read_max),
             ("api.read_queue_max", self.read_queue_max),
             ("api.read_batch_max", self.read_batch_max),
         ]

@@ -39,6 +39,8 @@ pub enum TaskKind {
     TokenReader,
     /// Batch reads of sessions: answers until the server has ended.
     SessionReader,
+    /// Reads of watched products: drops at once and ends every stream of them, so that the server can end.
+    LiveTicker,
     /// Outbox ticks: drops at once.
     Ticker,
     /// Outbox retention: drops at once; the server takes back a truncation that is half done.
@@ -69,6 +71,7 @@ impl fmt::Display for TaskKind {
             Self::RankingReader => "ranking-reader",
             Self::TokenReader => "token-reader",
             Self::SessionReader => "session-reader",
+            Self::LiveTicker => "live-ticker",
             Self::Ticker => "ticker",
             Self::Retention => "retention",
             Self::Relay => "relay",
@@ -146,6 +149,8 @@ impl Lifecycle {
         let mut terminate = signal(SignalKind::terminate()).map_err(LifecycleError::Signals)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(LifecycleError::Signals)?;
         let first = tokio::select! {
+            // In this order: a task that ended when the token asked it to did not end by itself.
+            biased;
             _ = terminate.recv() => Ok(()),
             _ = interrupt.recv() => Ok(()),
             () = self.shutdown.cancelled() => Ok(()),
@@ -226,13 +231,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_clean_shutdown_is_no_error() {
-        let mut lifecycle = Lifecycle::new();
-        let shutdown = lifecycle.shutdown();
-        lifecycle.spawn(TaskKind::Ticker, async move {
-            shutdown.cancelled().await;
-            Ok::<_, Infallible>(())
-        });
-        lifecycle.shutdown().cancel();
-        lifecycle.run(LONG).await.unwrap();
+        // Often: who is asked first used to be a matter of luck.
+        for _ in 0..50 {
+            let mut lifecycle = Lifecycle::new();
+            let shutdown = lifecycle.shutdown();
+            let (ended, has_ended) = tokio::sync::oneshot::channel::<Infallible>();
+            lifecycle.spawn(TaskKind::Ticker, async move {
+                shutdown.cancelled().await;
+                drop(ended);
+                Ok::<_, Infallible>(())
+            });
+            lifecycle.shutdown().cancel();
+            assert!(has_ended.await.is_err());
+            lifecycle.run(LONG).await.unwrap();
+        }
     }
 }

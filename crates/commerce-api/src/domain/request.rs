@@ -1,5 +1,7 @@
 //! What can be wrong with a request, and the rules for its small parts.
 
+use std::collections::BTreeSet;
+
 use thiserror::Error;
 
 use crate::error_code::ErrorCode;
@@ -9,6 +11,7 @@ use crate::error_code::ErrorCode;
 #[error("{}", self.code().english())]
 pub(crate) enum InvalidInput {
     Id,
+    TooManyIds,
     Query,
     Body,
     IdempotencyKey,
@@ -35,6 +38,7 @@ impl InvalidInput {
     pub(crate) const fn code(self) -> ErrorCode {
         match self {
             Self::Id => ErrorCode::Id,
+            Self::TooManyIds => ErrorCode::TooManyIds,
             Self::Query => ErrorCode::Query,
             Self::Body => ErrorCode::Body,
             Self::IdempotencyKey => ErrorCode::IdempotencyKey,
@@ -66,6 +70,15 @@ pub(crate) fn parse_id(text: &str) -> Result<i64, InvalidInput> {
     text.parse().ok().filter(|id| *id > 0).ok_or(InvalidInput::Id)
 }
 
+/// Distinct ids from a list that commas separate, in ascending order; the list names at most `ids_max`.
+pub(crate) fn parse_ids(text: &str, ids_max: usize) -> Result<Vec<i64>, InvalidInput> {
+    let ids = text.split(',').map(parse_id).collect::<Result<BTreeSet<_>, _>>()?;
+    if ids.len() > ids_max {
+        return Err(InvalidInput::TooManyIds);
+    }
+    Ok(ids.into_iter().collect())
+}
+
 /// An idempotency key as the client chose it.
 pub(crate) fn check_idempotency_key(key: &[u8], bytes_max: usize) -> Result<&str, InvalidInput> {
     let valid = (1..=bytes_max).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic);
@@ -86,13 +99,22 @@ pub(crate) fn is_traceparent(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{check_idempotency_key, is_traceparent, parse_id};
+    use super::{InvalidInput, check_idempotency_key, is_traceparent, parse_id, parse_ids};
 
     #[test]
     fn an_id_is_a_positive_number_in_plain_digits() {
         assert_eq!(parse_id("9223372036854775807"), Ok(i64::MAX));
         for text in ["", "0", "-1", "+1", "1.0", " 1", "9223372036854775808", "١", "1 or 1=1", "0x10"] {
             assert!(parse_id(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn so_many_ids_are_distinct_and_in_order() {
+        assert_eq!(parse_ids("3,1,3,2", 3), Ok(vec![1, 2, 3]));
+        assert_eq!(parse_ids("1,2,3,4", 3), Err(InvalidInput::TooManyIds));
+        for text in ["", ",", "1,", "1,,2", "1, 2", "1;2", "1,0", "1,x"] {
+            assert_eq!(parse_ids(text, 3), Err(InvalidInput::Id), "{text}");
         }
     }
 

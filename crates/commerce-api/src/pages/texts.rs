@@ -63,6 +63,7 @@ texts! {
     sold "Sold", "판매";
     views "Views", "조회";
     no_count "This count cannot be had just now", "지금은 이 수치를 불러올 수 없습니다";
+    stale "Last known counts: newer ones cannot be had just now.", "마지막으로 확인된 수치입니다. 지금은 최신 집계를 불러올 수 없습니다.";
     counts_away "Counts cannot be had just now. Everything else works.", "지금은 집계를 불러올 수 없습니다. 다른 기능은 그대로 이용하실 수 있습니다.";
     product_code "Product code", "상품 코드";
     rank_today "No. {} today", "오늘 {}위";

@@ -63,6 +63,8 @@ pub(super) struct ProductView {
     pub(super) likes: Option<String>,
     pub(super) sold: Option<String>,
     pub(super) views: Option<String>,
+    /// The counts are the last that are known.
+    pub(super) is_stale: bool,
     pub(super) picture: Picture,
 }
 
@@ -76,6 +78,7 @@ impl From<ProductResponse> for ProductView {
             brand: product.brand,
             price: won(product.price),
             is_sold_out: product.sold_out,
+            is_stale: product.stale,
             likes: product.like_count.map(grouped),
             sold: product.sales_count.map(grouped),
             views: product.view_count.map(grouped),

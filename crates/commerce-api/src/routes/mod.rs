@@ -7,6 +7,7 @@ pub(crate) mod envelope;
 pub(crate) mod extract;
 mod guard;
 pub(crate) mod likes;
+mod live;
 pub(crate) mod orders;
 pub(crate) mod products;
 pub(crate) mod rankings;
@@ -47,6 +48,7 @@ fn described(body_bytes_max: usize, bulk_body_bytes_max: usize) -> (Router<Arc<A
         .routes(routes!(products::list))
         .routes(routes!(products::show))
         .routes(routes!(rankings::list))
+        .routes(routes!(live::watch))
         .routes(routes!(likes::list))
         .routes(routes!(likes::like, likes::unlike))
         .routes(routes!(orders::place, orders::list))

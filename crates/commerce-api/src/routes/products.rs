@@ -13,16 +13,16 @@ use utoipa::ToSchema;
 use super::envelope::{Failure, Success, success};
 use super::extract::{Listing, ListingQuery, PathId, Visitor};
 use crate::App;
+use crate::counts::ShownCounts;
 use crate::domain::page::{Page, Sort};
 use crate::error::ApiError;
 use crate::listing::{Listed, list_page};
-use crate::store::counts::Counts;
 use crate::views::{Recorded, View};
 
 /// Whether the page's view is committed: `true`, `false` (and never will be) or `unknown`.
 const VIEW_RECORDED: HeaderName = HeaderName::from_static("view-recorded");
 
-/// A product as buyers see it. Counts are null when they cannot be had now.
+/// A product as buyers see it. Counts are null when none are known.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ProductResponse {
@@ -37,10 +37,13 @@ pub(crate) struct ProductResponse {
     pub(crate) like_count: Option<i64>,
     pub(crate) sales_count: Option<i64>,
     pub(crate) view_count: Option<i64>,
+    /// Whether the counts are the last that are known, as newer ones cannot be had now.
+    pub(crate) stale: bool,
 }
 
 impl ProductResponse {
-    fn new(card: Card, counts: Option<&Counts>) -> Self {
+    fn new(card: Card, shown: Option<&ShownCounts>) -> Self {
+        let counts = shown.map(|shown| shown.counts);
         Self {
             product_id: card.product_id,
             code: card.code,
@@ -51,6 +54,7 @@ impl ProductResponse {
             like_count: counts.map(|counts| counts.like_count),
             sales_count: counts.map(|counts| counts.sales_count),
             view_count: counts.map(|counts| counts.view_count),
+            stale: shown.is_some_and(|shown| shown.is_stale),
         }
     }
 }
@@ -168,7 +172,7 @@ pub(crate) async fn list_responses(app: &App, ids: &[i64]) -> Result<Vec<Product
     Ok(with_counts(cards?, &counts))
 }
 
-fn with_counts(cards: Vec<Card>, counts: &HashMap<i64, Counts>) -> Vec<ProductResponse> {
+fn with_counts(cards: Vec<Card>, counts: &HashMap<i64, ShownCounts>) -> Vec<ProductResponse> {
     cards
         .into_iter()
         .map(|card| {

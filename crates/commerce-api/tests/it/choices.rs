@@ -67,8 +67,15 @@ pub(crate) fn api_settings() -> ApiSettings {
         counts_wait: Duration::from_secs(30),
         // No memory: tests see what they wrote.
         counts_age_max: Duration::ZERO,
+        counts_stale_max: Duration::from_secs(600),
         counts_cached_max: 1_000,
         count_order_age_max: Duration::ZERO,
+        live_tick: Duration::from_millis(10),
+        live_heartbeat: Duration::from_secs(15),
+        live_watchers_max: 2_000,
+        live_ids_max: 100,
+        live_queue_max: 1_000,
+        live_read_max: 1_000,
         read_queue_max: 1_000,
         read_batch_max: 200,
     }

@@ -7,9 +7,11 @@ use commerce_api::{Api, ApiParts, EventLog};
 use reqwest::{Method, Response, StatusCode};
 use runtime::Lifecycle;
 use runtime::database::{DatabaseSettings, Pool, pool};
+use runtime::lifecycle::LifecycleError;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use testkit::{TestDatabase, eventually};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use crate::choices::{
@@ -66,6 +68,7 @@ pub(crate) struct TestShop {
     /// Follows no redirect, so that tests see them.
     browser: reqwest::Client,
     shutdown: CancellationToken,
+    ended: JoinHandle<Result<(), LifecycleError>>,
 }
 
 impl Drop for TestShop {
@@ -106,19 +109,30 @@ impl TestShop {
         let shutdown = lifecycle.shutdown();
         Api::new(choices.api, choices.auth, choices.session, choices.rankings, parts)?
             .start(listener, &mut lifecycle);
-        tokio::spawn(lifecycle.run(Duration::from_secs(30)));
+        let ended = tokio::spawn(lifecycle.run(Duration::from_secs(30)));
         let client = reqwest::Client::new();
         let browser = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
-        Ok(Self { database, apart, pool, log, base, client, browser, shutdown })
+        Ok(Self { database, apart, pool, log, base, client, browser, shutdown, ended })
     }
 
     pub(crate) async fn connect(&self) -> anyhow::Result<PgConnection> {
         self.database.connect().await
     }
 
+    /// Asks the api to end and waits until it has.
+    pub(crate) async fn end(mut self) -> anyhow::Result<()> {
+        self.shutdown.cancel();
+        Ok((&mut self.ended).await??)
+    }
+
+    /// The database of the counts, when it is one of its own.
+    pub(crate) fn metrics_database(&self) -> &TestDatabase {
+        self.apart.as_ref().unwrap_or(&self.database)
+    }
+
     /// The database of the counts.
     pub(crate) async fn connect_metrics(&self) -> anyhow::Result<PgConnection> {
-        self.apart.as_ref().unwrap_or(&self.database).connect().await
+        self.metrics_database().connect().await
     }
 
     /// Says what is counted of a product.

@@ -213,6 +213,27 @@ async fn hostile_paths_queries_and_keys_are_refused_with_a_code() -> anyhow::Res
 }
 
 #[tokio::test]
+async fn hostile_lists_of_ids_are_refused_with_a_code() -> anyhow::Result<()> {
+    let shop = TestShop::start().await?;
+    let many = format!("/api/v1/live?ids={}", vec!["1"; 20_000].join(","));
+    for (path, status, code) in [
+        ("/api/v1/live", 400, "INVALID_QUERY"),
+        ("/api/v1/live?ids=1&ids=2", 400, "INVALID_QUERY"),
+        ("/api/v1/live?ids=%ff", 400, "INVALID_ID"),
+        ("/api/v1/live?ids=", 400, "INVALID_ID"),
+        ("/api/v1/live?ids=1,,2", 400, "INVALID_ID"),
+        ("/api/v1/live?ids=1,-2", 400, "INVALID_ID"),
+        ("/api/v1/live?ids=1%00", 400, "INVALID_ID"),
+        ("/api/v1/live?ids=9223372036854775808", 400, "INVALID_ID"),
+        ("/api/v1/live?ids=9223372036854775807", 404, "PRODUCT_NOT_FOUND"),
+        (many.as_str(), 404, "PRODUCT_NOT_FOUND"),
+    ] {
+        assert_refused(path, &send(shop.request(Method::GET, path)).await?, status, code);
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn messages_speak_the_callers_language() -> anyhow::Result<()> {
     let shop = TestShop::start().await?;
     let message = async |language: &str| {

@@ -13,6 +13,7 @@ mod import;
 mod likes;
 mod limits;
 mod lists;
+mod live;
 mod merchant;
 mod orders;
 mod outages;

@@ -1,15 +1,17 @@
 //! P9: a page is never refused because counting is down.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use product_cache::ProductCache;
-use reqwest::StatusCode;
-use serde_json::Value;
+use product_cache::{Invalidation, ProductCache};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
 use sqlx::{Connection, Executor, PgConnection};
 use testkit::{TestDatabase, eventually};
 
-use crate::harness::{Choices, TestShop, api_settings, local_cache};
+use crate::harness::{Choices, TestShop, api_settings, local_cache, send};
+use crate::live::{Events, Watched};
 
 /// Lets nobody in any more and sends everybody away.
 pub(crate) async fn close(database: &TestDatabase) -> anyhow::Result<()> {
@@ -53,7 +55,7 @@ async fn without_the_database_pages_come_from_the_cache_and_views_are_said_to_be
         let page = shop.show(products[0]).await?;
         assert_eq!((page.status, page.view_recorded.as_deref()), (StatusCode::OK, Some("false")));
         assert_eq!(page.data()["name"], before.data()["name"]);
-        assert_eq!(page.data()["likeCount"], Value::Null);
+        assert_eq!((&page.data()["likeCount"], &page.data()["stale"]), (&json!(0), &json!(true)));
     }
     for refused in [shop.show(products[1]).await?, shop.like(7, products[0]).await?] {
         assert_eq!((refused.status, refused.code()), (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"));
@@ -66,6 +68,79 @@ async fn without_the_database_pages_come_from_the_cache_and_views_are_said_to_be
         Ok(Some(shop.show(products[0]).await?).filter(|page| page.view_recorded.as_deref() == Some("true")))
     };
     let page = eventually("views are recorded again", back).await?;
-    assert_eq!(page.data()["likeCount"], Value::from(0));
+    assert_eq!((&page.data()["likeCount"], &page.data()["stale"]), (&json!(0), &json!(false)));
+    Ok(())
+}
+
+/// Likes and staleness of each product in an answer.
+fn likes(items: &Value) -> Vec<(Value, Value)> {
+    let items = items.as_array().into_iter().flatten();
+    items.map(|item| (item["likeCount"].clone(), item["stale"].clone())).collect()
+}
+
+#[tokio::test]
+async fn the_last_known_counts_are_shown_as_stale_everywhere_while_counting_is_down() -> anyhow::Result<()> {
+    let shop = TestShop::start_with(Choices { metrics_apart: true, ..Choices::ordinary()? }).await?;
+    let products = shop.products(&[1, 1]).await?;
+    shop.count(products[0], 4, 0, 0).await?;
+    shop.like(7, products[0]).await?;
+    let (fresh, stale, unknown) =
+        ((json!(4), json!(false)), (json!(4), json!(true)), (Value::Null, json!(false)));
+    let detail = async || anyhow::Ok(likes(&json!([shop.show(products[0]).await?.data()])).remove(0));
+    assert_eq!(detail().await?, fresh);
+
+    close(shop.metrics_database()).await?;
+    assert_eq!(detail().await?, stale);
+    assert_eq!(likes(&shop.list("").await?.data()["items"]), [unknown, stale.clone()]);
+    let liked = send(shop.as_user(Method::GET, "/api/v1/like/products", 7)).await?;
+    assert_eq!(likes(&liked.data()["items"]), [stale]);
+
+    open(shop.metrics_database()).await?;
+    let back = async || Ok((detail().await? == fresh).then_some(()));
+    eventually("counts are read again", back).await
+}
+
+#[tokio::test]
+async fn counts_that_are_too_old_to_be_shown_as_stale_are_left_out() -> anyhow::Result<()> {
+    let mut api = api_settings();
+    api.counts_stale_max = Duration::ZERO;
+    let shop = TestShop::start_with(Choices { api, metrics_apart: true, ..Choices::ordinary()? }).await?;
+    let product = shop.products(&[1]).await?[0];
+    assert_eq!(shop.show(product).await?.data()["likeCount"], 0);
+    close(shop.metrics_database()).await?;
+    assert_eq!(likes(&json!([shop.show(product).await?.data()])), [(Value::Null, json!(false))]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stream_outlasts_counting_and_the_cache_and_goes_on_after_them() -> anyhow::Result<()> {
+    let cache = Watched::new()?;
+    let shop =
+        TestShop::start_with(Choices { cache: cache.clone(), metrics_apart: true, ..Choices::ordinary()? })
+            .await?;
+    let products = shop.products(&[1, 1, 1]).await?;
+    shop.count(products[0], 4, 0, 0).await?;
+    let mut events = Events::open(&shop, &products).await?;
+    for product in &products {
+        assert_eq!(events.next().await?.map(|state| state["productId"].clone()), Some(json!(product)));
+    }
+    let sold_out =
+        |product: i64| move |state: &Value| state["productId"] == product && state["soldOut"] == true;
+
+    close(shop.metrics_database()).await?;
+    cache.invalidate(&[Invalidation { product_id: products[0], version: 9, sold_out: true }]).await?;
+    let shown = events.until(sold_out(products[0])).await?;
+    assert_eq!((&shown["likeCount"], &shown["stale"]), (&json!(4), &json!(true)), "what was counted last");
+    cache.is_away.store(true, Ordering::SeqCst);
+    assert_eq!(shop.order(7, &[(products[1], 1)]).await?.status, StatusCode::CREATED);
+    events.until(sold_out(products[1])).await?;
+
+    cache.is_away.store(false, Ordering::SeqCst);
+    open(shop.metrics_database()).await?;
+    shop.count(products[1], 5, 0, 0).await?;
+    let counted = events.until(|state| state["likeCount"] == 5 && state["stale"] == false).await?;
+    assert_eq!(counted["soldOut"], true, "the card of the time before is in the cache");
+    cache.invalidate(&[Invalidation { product_id: products[2], version: 9, sold_out: true }]).await?;
+    events.until(sold_out(products[2])).await?;
     Ok(())
 }

@@ -71,7 +71,7 @@ async fn a_page_shows_the_product_and_its_counts() -> anyhow::Result<()> {
     assert_eq!(shown.body["meta"], json!({ "result": "SUCCESS", "errorCode": null, "message": null }));
     let mut expected = json!({
         "productId": products[0], "name": "컵", "brand": null, "price": 100, "soldOut": false,
-        "likeCount": 4, "salesCount": 5, "viewCount": 6, "rank": null,
+        "likeCount": 4, "salesCount": 5, "viewCount": 6, "stale": false, "rank": null,
     });
     expected["code"] = shown.data()["code"].clone();
     assert_eq!(shown.data(), &expected);
@@ -139,6 +139,7 @@ async fn without_counts_pages_are_served_and_say_so() -> anyhow::Result<()> {
     shop.connect().await?.execute("drop table metrics.product_metrics").await?;
     let shown = shop.show(product).await?;
     assert_eq!((shown.status, &shown.data()["likeCount"]), (StatusCode::OK, &Value::Null));
+    assert_eq!(shown.data()["stale"], false, "nothing is shown that could be");
     assert_eq!(shown.view_recorded.as_deref(), Some("true"));
     let listed = send(shop.request(Method::GET, "/api/v1/products?sort=likes_desc")).await?;
     assert_eq!(listed.ids(), [product]);

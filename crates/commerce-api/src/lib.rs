@@ -16,13 +16,16 @@ mod error_code;
 mod event_log;
 mod group_commit;
 mod hand_over;
+mod language;
 mod listing;
 mod live;
 mod metrics;
+mod pages;
 mod rankings;
 mod rates;
 mod remembered;
 mod routes;
+mod sessions;
 mod settings;
 mod store;
 pub mod tokens;
@@ -41,7 +44,10 @@ use tokio::sync::Semaphore;
 pub use commands::import;
 pub use domain::{Line, OrderKind};
 pub use event_log::{EventLog, EventLogError};
-pub use settings::{ApiSettings, AuthMode, AuthSettings, MetricsSettings, RankingSettings, SettingsError};
+pub use settings::{
+    ApiSettings, AuthMode, AuthSettings, CookieSecurity, MetricsSettings, RankingSettings, SessionSettings,
+    SettingsError,
+};
 pub use store::{ProductRecount, StoreError, recount};
 
 use batch_reader::{BatchReaderTask, batch_reader};
@@ -53,9 +59,11 @@ use count_orders::{CountOrderSource, CountOrders};
 use counts::{CountReader, CountSource, counts};
 use group_commit::{Desk, Writer, desk, group_commit};
 use live::Live;
+use pages::{Assets, Cookies, Storefront};
 use rankings::{RankingSource, Rankings, rankings};
 use rates::Rates;
 use remembered::{MemoryLimits, MemoryTask, remembered};
+use sessions::{SessionTask, Sessions, sessions};
 use store::counts::CountOrder;
 use tokens::{TokenTask, Tokens, tokens};
 use views::{ViewGroup, ViewRecorder};
@@ -92,6 +100,7 @@ pub struct Api {
     count_orders: MemoryTask<CountOrderSource>,
     rankings: MemoryTask<RankingSource>,
     tokens: TokenTask,
+    sessions: SessionTask,
     views: Writer<ViewGroup>,
     orders: Option<Writer<OrderGroup>>,
     likes: Option<Writer<LikeGroup>>,
@@ -102,6 +111,7 @@ struct App {
     settings: ApiSettings,
     auth: AuthSettings,
     tokens: Tokens,
+    sessions: Sessions,
     rates: Rates,
     shop: Arc<Shop>,
     metrics_pool: Pool,
@@ -116,6 +126,7 @@ struct App {
     likes: Desk<LikeGroup>,
     live: Live,
     concurrency: Semaphore,
+    storefront: Storefront,
 }
 
 /// Binds the buyers' port; fails early when it is taken.
@@ -134,16 +145,20 @@ impl Api {
     pub fn new(
         settings: ApiSettings,
         auth: AuthSettings,
+        session: SessionSettings,
         ranking: RankingSettings,
         parts: ApiParts,
     ) -> Result<Self, SettingsError> {
         settings.validate()?;
         auth.validate()?;
+        session.validate()?;
         ranking.validate(settings.page_size_max)?;
         let ApiParts { pool, metrics_pool, cache, log, clock } = parts;
         let shop = Arc::new(Shop { pool: pool.clone(), clock: Arc::clone(&clock), log });
         let (queue_max, batch_max) = (settings.read_queue_max, settings.read_batch_max);
-        let (tokens, token_task) = tokens(pool.clone(), auth.token_limits(queue_max), batch_max);
+        let token_limits = auth.token_limits(queue_max);
+        let (tokens, token_task) = tokens(pool.clone(), token_limits, batch_max);
+        let (sessions, session_task) = sessions(pool.clone(), session, token_limits, batch_max);
         let source = CardSource { pool: pool.clone(), cache: Arc::clone(&cache) };
         let (cards, card_task) = batch_reader(source, queue_max, batch_max);
         let (counts, count_task) = counts(metrics_pool.clone(), &settings);
@@ -166,10 +181,17 @@ impl Api {
         let live = Live::new(settings.live_watchers_max, settings.live_queue_max);
         let concurrency = Semaphore::new(settings.concurrency_max);
         let catalog = Catalog { cache, cards };
+        let storefront = Storefront {
+            assets: Assets::new(),
+            shop_name: settings.shop_name.clone(),
+            cookies: Cookies::new(session.are_cookies_secure(settings.listen)),
+            session_lifetime: session.lifetime,
+        };
         let app = Arc::new(App {
             settings,
             auth,
             tokens,
+            sessions,
             rates,
             shop,
             metrics_pool,
@@ -183,6 +205,7 @@ impl Api {
             likes,
             live,
             concurrency,
+            storefront,
         });
         Ok(Self {
             app,
@@ -191,6 +214,7 @@ impl Api {
             count_orders: order_task,
             rankings: ranking_task,
             tokens: token_task,
+            sessions: session_task,
             views: view_task,
             orders: order_writer,
             likes: like_writer,
@@ -213,6 +237,7 @@ impl Api {
         lifecycle.spawn(TaskKind::CountOrderReader, self.count_orders.run());
         lifecycle.spawn(TaskKind::RankingReader, self.rankings.run());
         lifecycle.spawn(TaskKind::TokenReader, self.tokens.run());
+        lifecycle.spawn(TaskKind::SessionReader, self.sessions.run());
         lifecycle.spawn(TaskKind::LiveTicker, live::run(Arc::clone(&self.app), shutdown.clone()));
         let service = routes::router(self.app).into_make_service_with_connect_info::<SocketAddr>();
         // Answers are small and complete: waiting to coalesce them only delays them.

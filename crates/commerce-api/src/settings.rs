@@ -1,6 +1,7 @@
-//! `[api]`, `[auth]` and `[metrics]`. The values and what they mean for operators stand in `config/default.toml`.
+//! `[api]`, `[auth]`, `[session]`, `[rankings]` and `[metrics]`. The values and what they mean for operators stand in `config/default.toml`.
 
 mod auth;
+mod session;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 pub use auth::{AuthMode, AuthSettings};
+pub use session::{CookieSecurity, SessionSettings};
 
 use crate::domain::filter::FilterLimits;
 use crate::domain::order::OrderLimits;
@@ -68,6 +70,10 @@ pub struct ApiSettings {
     pub search_bytes_max: usize,
     /// Products whose names one search compares.
     pub searched_products_max: usize,
+    /// The name of the shop, on its pages.
+    pub shop_name: String,
+    /// Brands that the storefront offers to choose from.
+    pub listed_brands_max: usize,
     /// Products that a filter may match when the list is sorted by counts.
     pub filtered_products_max: usize,
     /// Rows of a page when the request names no size.
@@ -295,6 +301,7 @@ impl ApiSettings {
             ("api.searched_products_max", self.searched_products_max),
             ("api.filtered_products_max", self.filtered_products_max),
             ("api.page_size_default", self.page_size_default),
+            ("api.listed_brands_max", self.listed_brands_max),
             ("api.order_queue_max", self.order_queue_max),
             ("api.like_queue_max", self.like_queue_max),
             ("api.view_queue_max", self.view_queue_max),

@@ -37,6 +37,8 @@ pub enum TaskKind {
     RankingReader,
     /// Batch reads of tokens: answers until the server has ended.
     TokenReader,
+    /// Batch reads of sessions: answers until the server has ended.
+    SessionReader,
     /// Reads of watched products: drops at once and ends every stream of them, so that the server can end.
     LiveTicker,
     /// Outbox ticks: drops at once.
@@ -68,6 +70,7 @@ impl fmt::Display for TaskKind {
             Self::CountOrderReader => "count-order-reader",
             Self::RankingReader => "ranking-reader",
             Self::TokenReader => "token-reader",
+            Self::SessionReader => "session-reader",
             Self::LiveTicker => "live-ticker",
             Self::Ticker => "ticker",
             Self::Retention => "retention",

@@ -56,6 +56,7 @@ impl FromRequestParts<Arc<App>> for Buyer {
 }
 
 /// Whoever looks at a page: a buyer, or nobody in particular.
+#[derive(Clone)]
 pub(crate) struct Visitor {
     pub(crate) user_id: Option<i64>,
     pub(crate) traceparent: Option<String>,
@@ -109,7 +110,7 @@ pub(crate) struct Slice(pub(crate) Page);
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct SliceQuery {
+pub(crate) struct SliceQuery {
     /// From 0.
     page: Option<usize>,
     /// Rows of a page.
@@ -134,7 +135,7 @@ pub(crate) struct Listing {
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct ListingQuery {
+pub(crate) struct ListingQuery {
     /// From 0.
     page: Option<usize>,
     /// Rows of a page.
@@ -142,19 +143,38 @@ pub(super) struct ListingQuery {
     /// `latest` when none is named.
     sort: Option<Sort>,
     /// Exactly this brand.
-    brand: Option<String>,
+    pub(crate) brand: Option<String>,
     /// Part of the name, in either case of letters.
-    q: Option<String>,
+    pub(crate) q: Option<String>,
+}
+
+impl ListingQuery {
+    /// As a form is filled in: a field that is left blank asks for nothing.
+    pub(crate) fn without_blanks(mut self) -> Self {
+        let is_filled = |text: &String| !text.trim().is_empty();
+        self.brand = self.brand.filter(is_filled);
+        self.q = self.q.filter(is_filled);
+        self
+    }
+}
+
+impl Listing {
+    /// What `query` asks for.
+    ///
+    /// # Errors
+    /// A rule that it breaks.
+    pub(crate) fn new(query: ListingQuery, app: &App) -> Result<Self, InvalidInput> {
+        let page = Page::new(query.page, query.size, app.settings.page_limits())?;
+        let filter = Filter::new(query.brand, query.q.as_deref(), app.settings.filter_limits())?;
+        Ok(Self { page, sort: query.sort.unwrap_or(Sort::Latest), filter })
+    }
 }
 
 impl FromRequestParts<Arc<App>> for Listing {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        let query: ListingQuery = query(parts, app).await?;
-        let page = Page::new(query.page, query.size, app.settings.page_limits())?;
-        let filter = Filter::new(query.brand, query.q.as_deref(), app.settings.filter_limits())?;
-        Ok(Self { page, sort: query.sort.unwrap_or(Sort::Latest), filter })
+        Ok(Self::new(query(parts, app).await?, app)?)
     }
 }
 
@@ -166,7 +186,7 @@ pub(crate) struct RankingSlice {
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct RankingQuery {
+pub(crate) struct RankingQuery {
     /// A day of Seoul as `yyyyMMdd`; today when none is named.
     #[param(pattern = "^[0-9]{8}$")]
     date: Option<String>,
@@ -195,6 +215,17 @@ impl FromRequestParts<Arc<App>> for RankingSlice {
     }
 }
 
+/// The query, read as `T`.
+pub(crate) struct Parameters<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Parameters<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        Ok(Self(query(parts, app).await?))
+    }
+}
+
 async fn query<T: DeserializeOwned + Send>(parts: &mut Parts, app: &Arc<App>) -> Result<T, ApiError> {
     let Query(query) = Query::<T>::from_request_parts(parts, app).await.map_err(|_| InvalidInput::Query)?;
     Ok(query)
@@ -210,13 +241,18 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
         if !is_json(request.headers().get(CONTENT_TYPE)) {
             return Err(ApiError::UnsupportedMediaType);
         }
-        let bytes = Bytes::from_request(request, app).await.map_err(|rejection| match rejection {
-            BytesRejection::FailedToBufferBody(LengthLimitError(_)) => ApiError::BodyTooLarge,
-            _ => InvalidInput::Body.into(),
-        })?;
+        let bytes = body(request, app).await?;
         // serde_json bounds the depth by itself.
         Ok(Self(serde_json::from_slice(&bytes).map_err(|_| InvalidInput::Body)?))
     }
+}
+
+/// The bytes of a body within its limit.
+pub(crate) async fn body(request: Request, app: &Arc<App>) -> Result<Bytes, ApiError> {
+    Bytes::from_request(request, app).await.map_err(|rejection| match rejection {
+        BytesRejection::FailedToBufferBody(LengthLimitError(_)) => ApiError::BodyTooLarge,
+        _ => InvalidInput::Body.into(),
+    })
 }
 
 fn is_json(content_type: Option<&HeaderValue>) -> bool {
@@ -237,7 +273,7 @@ pub(super) fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a 
 }
 
 /// Passed on when valid, else left out: tracing never decides about a request.
-fn traceparent(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn traceparent(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(TRACEPARENT)?.to_str().ok()?;
     is_traceparent(text).then(|| text.to_owned())
 }

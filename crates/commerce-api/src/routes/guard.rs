@@ -1,4 +1,5 @@
-//! Around every request: the limit of its address, a place among those worked on, a time limit, the error's body, metrics and one log line.
+//! Around every request: the limit of its address, a place among those worked on, a time limit, the error's body or page, metrics and
+//! one log line.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,10 +12,12 @@ use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 use tracing::field::display;
 
-use super::envelope::{Language, render};
+use super::envelope::render;
 use crate::App;
 use crate::error::{ApiError, Chain};
+use crate::language::Language;
 use crate::metrics::{self, InFlight};
+use crate::pages::Reader;
 use crate::settings::AuthMode;
 
 /// The label of a request that matched no route: paths are the caller's to choose, labels are not.
@@ -23,13 +26,17 @@ const NO_ROUTE: &str = "none";
 pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let language = Language::of(request.headers());
+    let reader = Reader::of(&request);
     let method = method_label(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let mut response = admit(&app, request, next).await;
     let error = response.extensions_mut().remove::<Arc<ApiError>>();
     if let Some(error) = &error {
-        response = render(error, language, app.settings.retry_after);
-        if app.auth.mode == AuthMode::Token && response.status() == StatusCode::UNAUTHORIZED {
+        let retry_after = app.settings.retry_after;
+        let page = reader.and_then(|reader| reader.page(&app, error, retry_after).ok());
+        let is_page = page.is_some();
+        response = page.unwrap_or_else(|| render(error, language, retry_after));
+        if !is_page && app.auth.mode == AuthMode::Token && response.status() == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
     }

@@ -9,6 +9,7 @@ pub(crate) mod products;
 pub(crate) mod rankings;
 mod recount;
 mod session;
+pub(crate) mod sessions;
 pub(crate) mod stock;
 pub(crate) mod tokens;
 

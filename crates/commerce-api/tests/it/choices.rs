@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use commerce_api::{ApiSettings, AuthMode, AuthSettings, RankingSettings};
+use commerce_api::{ApiSettings, AuthMode, AuthSettings, CookieSecurity, RankingSettings, SessionSettings};
 use outbox::AppendLimits;
 use product_cache::{CacheSettings, LocalCache, ProductCache};
 use runtime::{Clock, SystemClock};
@@ -13,6 +13,7 @@ use runtime::{Clock, SystemClock};
 pub(crate) struct Choices {
     pub(crate) api: ApiSettings,
     pub(crate) auth: AuthSettings,
+    pub(crate) session: SessionSettings,
     pub(crate) rankings: RankingSettings,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cache: Arc<dyn ProductCache>,
@@ -47,6 +48,8 @@ pub(crate) fn api_settings() -> ApiSettings {
         stock_max: 1_000_000_000_000,
         search_bytes_max: 100,
         searched_products_max: 200_000,
+        shop_name: "Test shop".to_owned(),
+        listed_brands_max: 50,
         filtered_products_max: 10_000,
         page_size_default: 20,
         page_size_max: 100,
@@ -90,6 +93,14 @@ pub(crate) fn auth_settings(mode: AuthMode) -> anyhow::Result<AuthSettings> {
     })
 }
 
+pub(crate) fn session_settings() -> SessionSettings {
+    SessionSettings {
+        lifetime: Duration::from_secs(3_600),
+        per_token_max: 20,
+        secure_cookies: CookieSecurity::Auto,
+    }
+}
+
 pub(crate) fn ranking_settings() -> RankingSettings {
     RankingSettings {
         view_weight: 0.1,
@@ -119,6 +130,7 @@ impl Choices {
         Ok(Self {
             api: api_settings(),
             auth: auth_settings(AuthMode::Gateway)?,
+            session: session_settings(),
             rankings: ranking_settings(),
             clock: Arc::new(SystemClock),
             cache: Arc::new(local_cache()?),

@@ -14,7 +14,9 @@ use testkit::{TestDatabase, eventually};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use crate::choices::{Choices, api_settings, auth_settings, local_cache, ranking_settings};
+pub(crate) use crate::choices::{
+    Choices, api_settings, auth_settings, local_cache, ranking_settings, session_settings,
+};
 
 /// A stored event.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -63,6 +65,8 @@ pub(crate) struct TestShop {
     pub(crate) log: EventLog,
     base: String,
     client: reqwest::Client,
+    /// Follows no redirect, so that tests see them.
+    browser: reqwest::Client,
     shutdown: CancellationToken,
     ended: JoinHandle<Result<(), LifecycleError>>,
 }
@@ -103,9 +107,12 @@ impl TestShop {
         let base = format!("http://{}", listener.local_addr()?);
         let mut lifecycle = Lifecycle::new();
         let shutdown = lifecycle.shutdown();
-        Api::new(choices.api, choices.auth, choices.rankings, parts)?.start(listener, &mut lifecycle);
+        Api::new(choices.api, choices.auth, choices.session, choices.rankings, parts)?
+            .start(listener, &mut lifecycle);
         let ended = tokio::spawn(lifecycle.run(Duration::from_secs(30)));
-        Ok(Self { database, apart, pool, log, base, client: reqwest::Client::new(), shutdown, ended })
+        let client = reqwest::Client::new();
+        let browser = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
+        Ok(Self { database, apart, pool, log, base, client, browser, shutdown, ended })
     }
 
     pub(crate) async fn connect(&self) -> anyhow::Result<PgConnection> {
@@ -151,6 +158,12 @@ impl TestShop {
 
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.client.request(method, format!("{}{path}", self.base))
+    }
+
+    /// As a browser asks for a page.
+    pub(crate) fn browse(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.browser.request(method, format!("{}{path}", self.base));
+        request.header("accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8")
     }
 
     pub(crate) fn as_user(&self, method: Method, path: &str, user_id: i64) -> reqwest::RequestBuilder {

@@ -17,6 +17,7 @@ mod live;
 mod merchant;
 mod orders;
 mod outages;
+mod pages;
 mod products;
 mod rankings;
 mod rates;

@@ -21,6 +21,8 @@ pub(crate) struct Shop {
     counts: Option<TestDatabase>,
     pub(crate) topics: TestTopics,
     api_port: u16,
+    /// With which requests are sent, once callers are known by tokens.
+    token: Option<String>,
     http: reqwest::Client,
 }
 
@@ -48,6 +50,7 @@ impl Shop {
             counts,
             topics: TestTopics::new()?,
             api_port: free_port()?,
+            token: None,
             http: reqwest::Client::builder().timeout(Duration::from_secs(30)).build()?,
         };
         let migrated = shop.command("migrate").output()?;
@@ -116,7 +119,12 @@ impl Shop {
         Ok((!values.is_empty()).then(|| values.iter().sum()))
     }
 
-    /// Where the api answers.
+    /// From now on requests show this token.
+    pub(crate) fn calls_with(&mut self, token: &str) {
+        self.token = Some(token.to_owned());
+    }
+
+    /// Where a path of the buyers' server is.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.api_port)
     }
@@ -128,12 +136,11 @@ impl Shop {
         path: &str,
         body: Option<Value>,
     ) -> Result<(u16, Value)> {
-        let mut request = self
-            .http
-            .request(method, self.url(path))
-            .header("X-USER-ID", BUYER)
-            .header("X-USER-ROLE", "admin")
-            .header("traceparent", TRACEPARENT);
+        let request = self.http.request(method, self.url(path)).header("traceparent", TRACEPARENT);
+        let mut request = match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request.header("X-USER-ID", BUYER).header("X-USER-ROLE", "admin"),
+        };
         if let Some(body) = body {
             request = request.json(&body);
         }

@@ -11,5 +11,7 @@ mod kill_points;
 mod outbox_status;
 mod parked;
 mod rebase;
+mod schemathesis;
 mod shutdown;
+mod storefront;
 mod token;

@@ -1,9 +1,9 @@
 //! The one table of what can be answered instead of data: code, status, and the message in both languages.
 //!
 //! The status tells what a client can do. 400: the request cannot be read. 422: it can be read, and a value in it breaks
-//! a rule. 404: what it names is not there. 409: it would be right in another state of the shop. 429: the
-//! caller asks too often. 503: the same request may succeed later. Codes are stable; messages are for people and may change. `docs/http-api.md` lists the codes, and
-//! a test compares both.
+//! a rule. 404: what it names is not there. 409: it would be right in another state of the shop. 429: the caller asks too
+//! often. 503: the same request may succeed later. Codes are stable; messages are for people and may change.
+//! `docs/http-api.md` lists the codes, and a test compares both.
 
 use axum::http::StatusCode;
 use serde::{Serialize, Serializer};

@@ -264,7 +264,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_what_is_there_is_remembered() {
-        let (asked, gone): (Arc<Mutex<Vec<Vec<i64>>>>, Arc<AtomicBool>) = Default::default();
+        let (asked, gone): (Arc<Mutex<Vec<_>>>, Arc<AtomicBool>) = Default::default();
         let odd = Odd { asked: Arc::clone(&asked), gone: Arc::clone(&gone) };
         let limits = MemoryLimits { entries_max: 10, age_max: AGE_MAX, queue_max: 100 };
         let (remembered, task) = remembered_together(odd, limits, 100);

@@ -194,6 +194,7 @@ mod tests {
         include_str!("../../templates/rankings.html"),
         include_str!("../../templates/failure.html"),
         include_str!("../../templates/sign_in.html"),
+        include_str!("done.rs"),
         include_str!("failure.rs"),
         include_str!("likes.rs"),
         include_str!("orders.rs"),

@@ -219,7 +219,7 @@ async fn without_the_database_a_page_comes_from_the_cache() -> anyhow::Result<()
     outages::close(&shop.database).await?;
     let page = show(&shop, &format!("/products/{cup}")).await?;
     assert_eq!(page.status, StatusCode::OK);
-    assert!(page.has("컵") && page.has("Counts cannot be had just now."), "{}", page.html);
+    assert!(page.has("컵") && page.has(" data-stale>") && page.has("Last known counts"), "{}", page.html);
     for path in ["/".to_owned(), format!("/products/{plate}"), "/orders".to_owned()] {
         let page = show(&shop, &path).await?;
         assert_eq!(

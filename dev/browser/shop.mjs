@@ -77,6 +77,14 @@ export class Shop {
     }
   }
 
+  /** Opens a page that is refused with `status`; the browser itself tells the console so, which is as it should be. */
+  async refused(page, path, status) {
+    const answer = await page.goto(path);
+    ensure(answer.status() === status, `${path} is answered with ${answer.status()}, not ${status}`);
+    await page.waitForLoadState("load");
+    this.complaints = this.complaints.filter((complaint) => !complaint.includes(`status of ${status}`));
+  }
+
   /** Tells how long something took. */
   tell(what, milliseconds) {
     console.log(`${what} after ${Math.round(milliseconds)} ms`);

@@ -99,8 +99,8 @@ async function twice(shop) {
   ensure(again === once, `one order, not ${once} and ${again}`);
   await buyer.locator('form[action="/sign-out"] button').click();
   await buyer.waitForURL((url) => !/orders/.test(url.pathname));
-  await buyer.goto("/orders");
-  ensure(new URL(buyer.url()).pathname === "/sign-in", "who signed out sees no orders");
+  await shop.refused(buyer, "/orders", 401);
+  ensure((await buyer.locator('main a[href^="/sign-in"]').count()) === 1, "who signed out is asked to sign in");
 }
 
 const scenarios = { likes, last_item, without_script, twice, accessible, light, pictures };

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use commerce_api::{Api, ApiParts, ApiSettings, AuthSettings, Commands, EventLog, RankingSettings, SessionSettings};
+use commerce_api::{
+    Api, ApiParts, ApiSettings, AuthSettings, Commands, EventLog, RankingSettings, SessionSettings,
+};
 use outbox::AppendLimits;
 use product_cache::{CacheSettings, LocalCache};
 use runtime::database::{DatabaseSettings, pool};

@@ -15,6 +15,8 @@ mod error;
 mod error_code;
 mod event_log;
 mod group_commit;
+mod hand_over;
+mod in_process;
 mod language;
 mod listing;
 mod live;
@@ -43,6 +45,7 @@ use tokio::sync::Semaphore;
 pub use commands::import;
 pub use domain::{Line, OrderKind};
 pub use event_log::{EventLog, EventLogError};
+pub use in_process::{CommandError, Commands};
 pub use settings::{
     ApiSettings, AuthMode, AuthSettings, CookieSecurity, MetricsSettings, RankingSettings, SessionSettings,
     SettingsError,
@@ -171,7 +174,8 @@ impl Api {
             rankings(metrics_pool.clone(), clock, ranking, queue_max, settings.counts_wait);
         let group = ViewGroup(Arc::clone(&shop));
         let (queue, view_task) = group_commit(group, pool.clone(), settings.view_group_limits());
-        let views = ViewRecorder { queue, wait: settings.view_wait, commit_wait: settings.view_commit_wait };
+        let (wait, commit_wait) = (settings.view_wait, settings.view_commit_wait);
+        let views = ViewRecorder { is_on: settings.views_recorded, queue, wait, commit_wait };
         let group = OrderGroup(Arc::clone(&shop));
         let (orders, order_writer) = desk(group, pool.clone(), settings.order_group_limits());
         let group = LikeGroup(Arc::clone(&shop));

@@ -82,6 +82,8 @@ pub struct ApiSettings {
     pub page_size_max: usize,
     /// Rows up to the end of the deepest page.
     pub page_depth_max: usize,
+    /// Whether views of product pages are recorded.
+    pub views_recorded: bool,
     /// How long a page waits for its view to be taken by the writer.
     #[serde(with = "humantime_serde")]
     pub view_wait: Duration,

@@ -25,13 +25,16 @@ use crate::store::orders::{OrderRow, find_order, list_lines, list_orders};
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PlaceOrderRequest {
+    #[schema(min_items = 1)]
     items: Vec<ItemRequest>,
 }
 
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct ItemRequest {
+    #[schema(minimum = 1)]
     product_id: i64,
+    #[schema(minimum = 1, maximum = 1_000_000)]
     quantity: i64,
 }
 

@@ -54,6 +54,7 @@ pub(crate) fn api_settings() -> ApiSettings {
         page_size_default: 20,
         page_size_max: 100,
         page_depth_max: 10_000,
+        views_recorded: true,
         // Wide: a noisy machine must not make a view too late.
         view_wait: Duration::from_secs(30),
         view_commit_wait: Duration::from_secs(30),

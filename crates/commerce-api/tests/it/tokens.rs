@@ -177,6 +177,10 @@ async fn without_the_database_a_token_cannot_be_checked_and_public_pages_stay_op
 async fn a_public_page_does_not_wait_long_for_the_answer_about_a_token() -> anyhow::Result<()> {
     let mut choices = by_token()?;
     choices.auth.visitor_wait = Duration::from_millis(50);
+    // Whoever waits for the answer waits in vain.
+    choices.api.request_timeout = Duration::from_secs(30);
+    (choices.api.view_wait, choices.api.view_commit_wait) =
+        (Duration::from_secs(14), Duration::from_secs(14));
     let shop = TestShop::start_with(choices).await?;
     let mut blocker = shop.connect().await?;
     blocker

@@ -2,12 +2,13 @@
 
 #![cfg(test)]
 
+mod interleavings;
 mod server;
 mod suite;
 
 use std::time::Duration;
 
-use product_cache::{CacheSettings, LocalCache, RedisCache};
+use product_cache::{CacheSettings, LocalCache, ProductCache, RedisCache};
 use testkit::{redis_url, unique};
 
 fn settings(card_ttl: Duration, tombstone_ttl: Duration) -> CacheSettings {
@@ -65,13 +66,30 @@ over_both! {
 
 #[tokio::test]
 async fn a_full_process_drops_fills_but_no_invalidation() -> anyhow::Result<()> {
-    use product_cache::{Invalidation, ProductCache};
+    use product_cache::Invalidation;
     let cache = LocalCache::new(CacheSettings { local_cards_max: 16, ..lasting() })?;
     cache.fill(&(1..=100).map(|id| suite::card(id, 1, false)).collect::<Vec<_>>()).await?;
     let lookups = cache.read(&(1..=100).collect::<Vec<_>>()).await?;
     assert_eq!(lookups.iter().filter(|lookup| lookup.card.is_some()).count(), 16);
     cache.invalidate(&[Invalidation { product_id: 99, version: 2, sold_out: true }]).await?;
     assert_eq!(cache.read(&[99]).await?[0].tombstone.map(|tombstone| tombstone.version), Some(2));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn cards_that_are_filled_together_do_not_expire_together() -> anyhow::Result<()> {
+    let cache = LocalCache::new(lasting())?;
+    let ids: Vec<i64> = (1..=200).collect();
+    cache.fill(&ids.iter().map(|id| suite::card(*id, 1, false)).collect::<Vec<_>>()).await?;
+    let live =
+        async || anyhow::Ok(cache.read(&ids).await?.iter().filter(|found| found.card.is_some()).count());
+    let (before_half, quarter) = (Duration::from_millis(29_999), Duration::from_secs(15));
+    tokio::time::advance(before_half).await;
+    assert_eq!(live().await?, 200, "each lives half of it");
+    tokio::time::advance(quarter).await;
+    assert!((40..160).contains(&live().await?), "about half of them live three quarters of it");
+    tokio::time::advance(quarter + Duration::from_millis(1)).await;
+    assert_eq!(live().await?, 0, "and none lives longer");
     Ok(())
 }
 

@@ -87,6 +87,26 @@ async fn a_flushed_server_is_filled_again_scripts_included() -> anyhow::Result<(
 }
 
 #[tokio::test]
+async fn cards_that_are_filled_together_do_not_expire_together() -> anyhow::Result<()> {
+    let settings = lasting();
+    let prefix = settings.key_prefix.clone();
+    let cache = redis_cache(settings)?;
+    let began = std::time::Instant::now();
+    cache.fill(&(1..=200).map(|id| card(id, 1, false)).collect::<Vec<_>>()).await?;
+    let mut pipeline = redis::Pipeline::new();
+    for id in 1..=200 {
+        pipeline.cmd("PTTL").arg(format!("{prefix}card:{{{id}}}"));
+    }
+    let mut connection = redis::Client::open(redis_url()?)?.get_multiplexed_async_connection().await?;
+    let left: Vec<u64> = pipeline.query_async(&mut connection).await?;
+    let passed = u64::try_from(began.elapsed().as_millis())? + 1;
+    assert!(left.iter().all(|left| (30_000..=60_000 + passed).contains(&(left + passed))), "{left:?}");
+    let longer = left.iter().filter(|left| *left + passed > 45_000).count();
+    assert!((40..160).contains(&longer), "{longer} of 200 live longer than three quarters");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_foreign_value_under_our_key_is_a_miss_and_is_replaced() -> anyhow::Result<()> {
     let settings = lasting();
     let prefix = settings.key_prefix.clone();

@@ -43,13 +43,14 @@ pub(crate) struct Reader {
 impl Reader {
     /// The person who sent `request`, if a browser sent it for one.
     pub(crate) fn of(request: &Request) -> Option<Self> {
-        let is_for_machines = FOR_MACHINES.iter().any(|path| request.uri().path().starts_with(path));
-        let accepted = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
-        let is_page = accepted.is_some_and(|accepted| accepted.contains("text/html"));
+        if FOR_MACHINES.iter().any(|path| request.uri().path().starts_with(path)) {
+            return None;
+        }
+        let accepted = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok())?;
         let here = request.uri().clone();
-        let is_get = request.method() == Method::GET;
         let locale = Locale::of(&here, request.headers());
-        (is_page && !is_for_machines).then_some(Self { locale, here, is_get })
+        let is_get = request.method() == Method::GET;
+        accepted.contains("text/html").then_some(Self { locale, here, is_get })
     }
 
     /// The page about `error`.

@@ -24,6 +24,7 @@ use crate::domain::request::{check_idempotency_key, parse_id};
 use crate::domain::{InvalidInput, Line};
 use crate::error::ApiError;
 use crate::language::Language;
+use crate::routes::envelope::wait;
 use crate::routes::extract::{Parameters, PathId, Slice};
 use crate::routes::orders::{load_order, load_orders};
 use crate::store::orders::OrderRow;
@@ -173,7 +174,8 @@ fn refused(app: &App, t: &'static Texts, error: &ApiError, form: &OrderForm) -> 
         ApiError::Away(_) => (t.order_unknown.to_owned(), form.key.clone()),
         _ => return None,
     };
-    Some(Refused { status: error.code().status(), why, key, quantity: form.quantity.clone() })
+    let wait = wait(error, app.settings.retry_after);
+    Some(Refused { status: error.code().status(), wait, why, key, quantity: form.quantity.clone() })
 }
 
 /// A product that has no card any more is named by its id.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use serde::Deserialize;
 use uuid::Uuid;
@@ -69,6 +70,8 @@ pub(super) struct LikeForm {
 /// The order form as it is shown again, and why.
 pub(super) struct Refused {
     pub(super) status: StatusCode,
+    /// When it may be sent again, if that is said.
+    pub(super) wait: Option<HeaderValue>,
     pub(super) why: String,
     pub(super) key: String,
     pub(super) quantity: String,
@@ -136,7 +139,10 @@ pub(super) async fn show_refused(
     let (product, _) = show_product(app, product_id, None).await?;
     let path = format!("/products/{product_id}");
     shopper.here = path.parse().map_err(|_| ApiError::Internal("a path is no path".into()))?;
-    page(app, &shopper, product, None, Some(refused)).await
+    let wait = refused.wait.clone();
+    let mut response = page(app, &shopper, product, None, Some(refused)).await?;
+    response.headers_mut().extend(wait.map(|wait| (RETRY_AFTER, wait)));
+    Ok(response)
 }
 
 /// `POST /products/{id}/like`.

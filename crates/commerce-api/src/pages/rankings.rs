@@ -5,6 +5,7 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
 use axum::response::Response;
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -16,6 +17,7 @@ use crate::App;
 use crate::domain::ranking::{Period, Window, seoul};
 use crate::error::ApiError;
 use crate::language::Language;
+use crate::routes::envelope::wait;
 use crate::routes::extract::RankingSlice;
 use crate::routes::rankings::{RankedPage, load_ranking};
 
@@ -48,12 +50,12 @@ pub(super) async fn list(
 ) -> Result<Response, ApiError> {
     let t = shopper.texts();
     let RankingSlice { window, page } = slice;
-    let (status, ranking) = match load_ranking(&app, window, page).await {
-        Ok(ranked) => (StatusCode::OK, Some(view(&shopper, window, ranked))),
+    let (status, wait, ranking) = match load_ranking(&app, window, page).await {
+        Ok(ranked) => (StatusCode::OK, None, Some(view(&shopper, window, ranked))),
         // The shop goes on without it, and says so.
         Err(error @ (ApiError::Away(_) | ApiError::Overloaded | ApiError::TimedOut)) => {
             tracing::debug!(%error, "a page is served without its ranking");
-            (error.code().status(), None)
+            (error.code().status(), wait(&error, app.settings.retry_after), None)
         }
         Err(error) => return Err(error),
     };
@@ -62,7 +64,9 @@ pub(super) async fn list(
         tabs: tabs(t, window.period),
         ranking,
     };
-    send(status, shopper.locale, shopper.keeping(), &page)
+    let mut response = send(status, shopper.locale, shopper.keeping(), &page)?;
+    response.headers_mut().extend(wait.map(|wait| (RETRY_AFTER, wait)));
+    Ok(response)
 }
 
 fn view(shopper: &Shopper, window: Window, ranked: RankedPage) -> RankingView {

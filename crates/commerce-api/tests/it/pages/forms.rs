@@ -1,9 +1,14 @@
 //! Forms work from end to end without a script: sent, redirected, shown.
 
+use std::sync::Arc;
+
+use product_cache::ProductCache;
 use reqwest::{Method, StatusCode};
+use testkit::eventually;
 
 use super::{form, open, product, show};
-use crate::harness::TestShop;
+use crate::harness::{Choices, TestShop, local_cache};
+use crate::outages;
 
 /// What a page's order form sends.
 async fn order_fields(shop: &TestShop, product: i64) -> anyhow::Result<[(String, String); 3]> {
@@ -135,5 +140,28 @@ async fn strangers_see_products_and_nothing_of_a_buyers() -> anyhow::Result<()> 
         let request = shop.browse(Method::POST, &path).header("sec-fetch-site", "same-origin").form(&fields);
         assert_eq!(open(request).await?.status, StatusCode::UNAUTHORIZED, "{path}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_order_of_which_nobody_knows_keeps_its_form_so_that_it_orders_once() -> anyhow::Result<()> {
+    let cache = Arc::new(local_cache()?);
+    let shop = TestShop::start_with(Choices { cache: cache.clone(), ..Choices::ordinary()? }).await?;
+    let cup = product(&shop, "컵", "공방", 5).await?;
+    let fields = order_fields(&shop, cup).await?;
+    eventually("the card is cached", async || Ok(cache.read(&[cup]).await?[0].card.clone())).await?;
+    outages::close(&shop.database).await?;
+    let page = open(form(&shop, "/orders", &pairs(&fields))).await?;
+    assert_eq!((page.status, page.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "1"));
+    assert!(page.has("It is not certain that the order was placed."), "{}", page.html);
+    assert_eq!(page.field("key"), Some(fields[2].1.as_str()));
+    outages::open(&shop.database).await?;
+    let placed = eventually("the database is back", async || {
+        let page = open(form(&shop, "/orders", &pairs(&fields))).await?;
+        Ok((page.status == StatusCode::SEE_OTHER).then(|| page.location().to_owned()))
+    })
+    .await?;
+    assert!(show(&shop, &placed).await?.has("Thank you."));
+    assert_eq!(shop.stock(cup).await?.0, 4);
     Ok(())
 }

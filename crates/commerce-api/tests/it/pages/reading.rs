@@ -173,7 +173,7 @@ async fn without_its_ranking_the_page_says_so_and_leads_on() -> anyhow::Result<(
     let mut blocker = shop.connect_metrics().await?;
     blocker.execute("begin; lock table metrics.product_metrics_hourly in access exclusive mode").await?;
     let page = show(&shop, "/rankings").await?;
-    assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!((page.status, page.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "1"));
     assert!(
         page.has("The ranking cannot be had just now") && page.has("aria-current=\"page\">Today"),
         "{}",

@@ -10,6 +10,7 @@ use reqwest::Method;
 
 use crate::harness::Shop;
 
+const DOCUMENT: &str = "/openapi.json";
 /// The same requests in every run.
 const SEED: &str = "20261129";
 /// Requests that it makes up for each operation, besides those of the bounds it reads in the document.
@@ -33,12 +34,14 @@ async fn an_outsiders_tool_finds_no_answer_that_the_document_does_not_describe()
     let (status, answer) = shop.order(product, 1).await?;
     ensure!(status == 201, "{status} {answer}");
 
-    let (_, document) = shop.send(Method::GET, "/openapi.json", None).await?;
+    let (_, document) = shop.send(Method::GET, DOCUMENT, None).await?;
     let paths = document["paths"].as_object().context("no paths")?;
-    let operations: usize = paths.values().filter_map(|path| Some(path.as_object()?.len())).sum();
+    // Schemathesis has read the document already, and asks for it no more.
+    let asked = paths.iter().filter(|(path, _)| *path != DOCUMENT);
+    let operations: usize = asked.filter_map(|(_, path)| Some(path.as_object()?.len())).sum();
 
     let mut command = Command::new(schemathesis);
-    command.args(["run", &shop.url("/openapi.json"), "--seed", SEED, "--max-examples", EXAMPLES]);
+    command.args(["run", &shop.url(DOCUMENT), "--seed", SEED, "--max-examples", EXAMPLES]);
     command.args(["--checks", "all", "--exclude-checks", NOT_CHECKED, "--no-color"]);
     command.args(["--header", "X-USER-ID: 7", "--header", "X-USER-ROLE: admin"]);
     let directory = tempfile::tempdir()?;

@@ -24,6 +24,30 @@ const PRODUCTS: [(&str, &str, u64); 6] = [
     ("gone", "한지 노트, 무선", 0),
 ];
 
+/// Brands, names and prices of others, so that a page is full.
+const MORE: [(&str, &str, u64); 20] = [
+    ("온기", "울 담요, 그레이", 89_000),
+    ("Lumen", "Reading light, clip-on", 33_000),
+    ("나무결", "참나무 도마", 42_000),
+    ("Paperfold", "The quiet notebook, dotted", 12_000),
+    ("들판", "메밀 베개", 36_000),
+    ("Hearth & Co.", "Cast iron pan, 24 cm", 98_000),
+    ("온기", "면 행주 5매", 9_900),
+    ("Lumen", "Paper lantern", 27_000),
+    ("나무결", "호두나무 쟁반", 54_000),
+    ("Paperfold", "Letter set, kraft", 8_500),
+    ("들판", "유자차 500 g", 15_000),
+    ("Hearth & Co.", "Enamel kettle", 61_000),
+    ("온기", "모시 커튼", 72_000),
+    ("Lumen", "Candle holder, brass", 39_000),
+    ("나무결", "수저 받침 4개", 14_000),
+    ("Paperfold", "Desk calendar", 11_000),
+    ("들판", "천연 비누 세트", 16_500),
+    ("Hearth & Co.", "Linen apron", 45_000),
+    ("온기", "도자기 화병", 58_000),
+    ("Lumen", "Table lamp, dimmable", 124_000),
+];
+
 /// Roles that know their callers by tokens, with a shop to look at.
 struct Stage {
     shop: Shop,
@@ -50,8 +74,12 @@ impl Stage {
             let made = shop.succeed(reqwest::Method::POST, "/api-admin/v1/products", Some(body)).await?;
             products.insert(code.to_owned(), made["productId"].clone());
         }
-        let more: Vec<Value> = (1..=20)
-            .map(|number| json!({"code": format!("more-{number}"), "name": format!("Product {number}"), "price": 9_900, "stock": 5}))
+        let more: Vec<Value> = MORE
+            .iter()
+            .zip(1..)
+            .map(|((brand, name, price), number)| {
+                json!({"code": format!("more-{number}"), "name": name, "brand": brand, "price": price, "stock": 5})
+            })
             .collect();
         shop.succeed(reqwest::Method::POST, "/api-admin/v1/products/bulk", Some(json!({"products": more})))
             .await?;

@@ -26,16 +26,15 @@ mod rankings;
 mod rates;
 mod remembered;
 mod routes;
+mod server;
 mod sessions;
 mod settings;
 mod store;
 pub mod tokens;
 mod views;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::serve::ListenerExt;
 use product_cache::ProductCache;
 use runtime::database::Pool;
 use runtime::{Clock, Lifecycle, TaskKind};
@@ -242,15 +241,8 @@ impl Api {
         lifecycle.spawn(TaskKind::TokenReader, self.tokens.run());
         lifecycle.spawn(TaskKind::SessionReader, self.sessions.run());
         lifecycle.spawn(TaskKind::LiveTicker, live::run(Arc::clone(&self.app), shutdown.clone()));
-        let service = routes::router(self.app).into_make_service_with_connect_info::<SocketAddr>();
-        // Answers are small and complete: waiting to coalesce them only delays them.
-        let listener = listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "TCP_NODELAY is not set");
-            }
-        });
-        let server =
-            axum::serve(listener, service).with_graceful_shutdown(async move { shutdown.cancelled().await });
-        lifecycle.spawn(TaskKind::Api, server.into_future());
+        let limits = self.app.settings.connection_limits();
+        let server = server::serve(listener, routes::router(self.app), limits, shutdown);
+        lifecycle.spawn(TaskKind::Api, server);
     }
 }

@@ -1,6 +1,7 @@
 //! `[api]`, `[auth]`, `[session]`, `[rankings]` and `[metrics]`. The values and what they mean for operators stand in `config/default.toml`.
 
 mod auth;
+mod rankings;
 mod session;
 
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 pub use auth::{AuthMode, AuthSettings};
+pub use rankings::RankingSettings;
 pub use session::{CookieSecurity, SessionSettings};
 
 use crate::domain::filter::FilterLimits;
@@ -18,7 +20,7 @@ use crate::domain::page::PageLimits;
 use crate::domain::product::ProductLimits;
 use crate::group_commit::GroupLimits;
 use crate::rates::{Rate, RateLimits};
-use crate::store::rankings::Weights;
+use crate::server::ConnectionLimits;
 
 /// `[api]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -41,6 +43,14 @@ pub struct ApiSettings {
     /// How long a request may take.
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
+    /// Connections that are open at once.
+    pub connections_max: usize,
+    /// How long the head of a request may take to come.
+    #[serde(with = "humantime_serde")]
+    pub head_timeout: Duration,
+    /// How long a client may take nothing of what is sent to it before its connection is closed.
+    #[serde(with = "humantime_serde")]
+    pub send_timeout: Duration,
     /// What `Retry-After` says when a request is refused for load or an outage.
     #[serde(with = "humantime_serde")]
     pub retry_after: Duration,
@@ -147,69 +157,6 @@ pub struct MetricsSettings {
     pub database_url: String,
 }
 
-/// `[rankings]`.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RankingSettings {
-    /// What a view is worth.
-    pub view_weight: f64,
-    /// What a like is worth.
-    pub like_weight: f64,
-    /// What one more in the natural logarithm of the amount sold is worth.
-    pub sales_weight: f64,
-    /// How much of the score of the day (the hour) before a day (an hour) begins with.
-    pub carry_over: f64,
-    /// How old a ranking may be.
-    #[serde(with = "humantime_serde")]
-    pub age_max: Duration,
-    /// Places of a ranking.
-    pub products_max: usize,
-    /// Rankings that are remembered.
-    pub windows_max: usize,
-    /// How long the read of a ranking may take.
-    #[serde(with = "humantime_serde")]
-    pub query_timeout: Duration,
-}
-
-impl RankingSettings {
-    /// Checks what the types cannot say.
-    ///
-    /// # Errors
-    /// [`SettingsError`] names the key.
-    pub fn validate(&self, page_size_max: usize) -> Result<(), SettingsError> {
-        let weights = [
-            ("rankings.view_weight", self.view_weight),
-            ("rankings.like_weight", self.like_weight),
-            ("rankings.sales_weight", self.sales_weight),
-        ];
-        if let Some((key, _)) = weights.into_iter().find(|(_, weight)| !weight.is_finite() || *weight < 0.0) {
-            return refuse(key, "must not be below 0");
-        }
-        if !(0.0..=1.0).contains(&self.carry_over) {
-            return refuse("rankings.carry_over", "must be between 0 and 1");
-        }
-        if self.products_max < page_size_max {
-            return refuse("rankings.products_max", "must not be below api.page_size_max");
-        }
-        if self.windows_max == 0 {
-            return refuse("rankings.windows_max", "must be at least 1");
-        }
-        if self.query_timeout.is_zero() {
-            return refuse("rankings.query_timeout", "must be above zero");
-        }
-        Ok(())
-    }
-
-    pub(crate) const fn weights(&self) -> Weights {
-        Weights {
-            views: self.view_weight,
-            likes: self.like_weight,
-            sales: self.sales_weight,
-            carried: self.carry_over,
-        }
-    }
-}
-
 /// The highest `api.stock_max`: what orders give back on top of it stays far from overflowing.
 const STOCK_CEILING: i64 = 1_000_000_000_000;
 
@@ -269,6 +216,9 @@ impl ApiSettings {
         if let Some(key) = self.unusable_rate() {
             return refuse(key, "must be between 1 and 1000000, or its limit be 0");
         }
+        if self.head_timeout.is_zero() || self.send_timeout < Duration::from_millis(1) {
+            return refuse("api.head_timeout and api.send_timeout", "must be at least 1ms");
+        }
         if self.live_tick.is_zero() || self.live_heartbeat.is_zero() {
             return refuse("api.live_tick and api.live_heartbeat", "must be above zero");
         }
@@ -291,6 +241,7 @@ impl ApiSettings {
     fn zero(&self) -> Option<&'static str> {
         [
             ("api.concurrency_max", self.concurrency_max),
+            ("api.connections_max", self.connections_max),
             ("api.rate_keys_max", self.rate_keys_max),
             ("api.body_bytes_max", self.body_bytes_max),
             ("api.bulk_products_max", self.bulk_products_max),
@@ -315,6 +266,14 @@ impl ApiSettings {
         ]
         .into_iter()
         .find_map(|(key, value)| (value == 0).then_some(key))
+    }
+
+    pub(crate) const fn connection_limits(&self) -> ConnectionLimits {
+        ConnectionLimits {
+            connections_max: self.connections_max,
+            head_timeout: self.head_timeout,
+            send_timeout: self.send_timeout,
+        }
     }
 
     fn too_long_for_an_index(&self) -> Option<&'static str> {

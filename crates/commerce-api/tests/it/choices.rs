@@ -27,6 +27,9 @@ pub(crate) fn api_settings() -> ApiSettings {
     ApiSettings {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         concurrency_max: 256,
+        connections_max: 4_000,
+        head_timeout: Duration::from_secs(60),
+        send_timeout: Duration::from_secs(60),
         // No limits.
         rate_address_per_minute: 0,
         rate_address_burst: 0,

@@ -1,5 +1,6 @@
 //! A running api on a database of its own.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use commerce_api::tokens::{self, NewToken, Scope};
@@ -113,6 +114,11 @@ impl TestShop {
         let client = reqwest::Client::new();
         let browser = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
         Ok(Self { database, apart, pool, log, base, client, browser, shutdown, ended })
+    }
+
+    /// Where the api listens.
+    pub(crate) fn address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.base.trim_start_matches("http://").parse()?)
     }
 
     pub(crate) async fn connect(&self) -> anyhow::Result<PgConnection> {

@@ -5,6 +5,7 @@
 mod access;
 mod atomicity;
 mod choices;
+mod connections;
 mod document;
 mod groups;
 mod harness;

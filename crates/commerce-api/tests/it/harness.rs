@@ -116,11 +116,6 @@ impl TestShop {
         Ok(Self { database, apart, pool, log, base, client, browser, shutdown, ended })
     }
 
-    /// Where the api listens.
-    pub(crate) fn address(&self) -> anyhow::Result<SocketAddr> {
-        Ok(self.base.trim_start_matches("http://").parse()?)
-    }
-
     pub(crate) async fn connect(&self) -> anyhow::Result<PgConnection> {
         self.database.connect().await
     }
@@ -160,6 +155,11 @@ impl TestShop {
         .execute(&mut self.connect_metrics().await?)
         .await?;
         Ok(())
+    }
+
+    /// Where the api listens.
+    pub(crate) fn address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.base.trim_start_matches("http://").parse()?)
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
@@ -343,7 +343,8 @@ pub(crate) async fn send(request: reqwest::RequestBuilder) -> anyhow::Result<Ans
     read(request.send().await?).await
 }
 
-async fn read(response: Response) -> anyhow::Result<Answer> {
+/// Reads an answer.
+pub(crate) async fn read(response: Response) -> anyhow::Result<Answer> {
     let header =
         |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     Ok(Answer {

@@ -12,9 +12,11 @@ use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use sqlx::Executor;
 use testkit::eventually;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 
-use crate::harness::{Choices, TestShop, api_settings, local_cache, send};
+use crate::harness::{Answer, Choices, TestShop, api_settings, local_cache, read};
 
 /// Reached only by what never comes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -41,8 +43,7 @@ impl Events {
                 self.read = rest.to_owned();
                 return Ok(Some(block));
             }
-            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await;
-            match chunk.context("nothing comes")?? {
+            match self.response.chunk().await? {
                 Some(chunk) => self.read.push_str(std::str::from_utf8(&chunk)?),
                 None => return Ok(None),
             }
@@ -51,12 +52,15 @@ impl Events {
 
     /// The next state of a product; `None` at the end.
     pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Value>> {
-        while let Some(block) = self.block().await? {
-            if let Some(data) = block.strip_prefix("event: product\ndata: ") {
-                return Ok(Some(serde_json::from_str(data)?));
+        let next = async {
+            while let Some(block) = self.block().await? {
+                if let Some(data) = block.strip_prefix("event: product\ndata: ") {
+                    return Ok(Some(serde_json::from_str(data)?));
+                }
             }
-        }
-        Ok(None)
+            Ok(None)
+        };
+        tokio::time::timeout(PATIENCE, next).await.context("no event comes")?
     }
 
     /// Reads until a state is as said.
@@ -70,9 +74,34 @@ impl Events {
     }
 }
 
-fn request(shop: &TestShop, ids: &[i64]) -> reqwest::RequestBuilder {
+fn path(ids: &[i64]) -> String {
     let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
-    shop.request(Method::GET, &format!("/api/v1/live?ids={}", ids.join(",")))
+    format!("/api/v1/live?ids={}", ids.join(","))
+}
+
+fn request(shop: &TestShop, ids: &[i64]) -> reqwest::RequestBuilder {
+    shop.request(Method::GET, &path(ids))
+}
+
+/// The answer that is not a stream.
+async fn refusal(shop: &TestShop, ids: &[i64]) -> anyhow::Result<Answer> {
+    let response = request(shop, ids).send().await?;
+    anyhow::ensure!(response.status() != StatusCode::OK, "a stream does not end");
+    read(response).await
+}
+
+/// A client that asks for the only place and takes nothing of what it is sent, which is more than its buffer holds.
+async fn idle_client(shop: &TestShop, ids: &[i64]) -> anyhow::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(1)?;
+    let mut client = socket.connect(shop.address()?).await?;
+    client.write_all(format!("GET {} HTTP/1.1\r\nhost: shop\r\n\r\n", path(ids)).as_bytes()).await?;
+    eventually("the place is taken", async || {
+        let status = request(shop, &ids[..1]).send().await?.status();
+        Ok((status == StatusCode::SERVICE_UNAVAILABLE).then_some(()))
+    })
+    .await?;
+    Ok(client)
 }
 
 /// A cache that counts its reads and can be away.
@@ -88,7 +117,7 @@ impl Watched {
         Ok(Arc::new(Self { cache, is_away, reads }))
     }
 
-    fn reads(&self) -> usize {
+    pub(crate) fn reads(&self) -> usize {
         self.reads.load(Ordering::SeqCst)
     }
 
@@ -225,13 +254,13 @@ async fn a_watcher_who_goes_away_makes_room_at_once() -> anyhow::Result<()> {
     (api.live_watchers_max, api.live_ids_max, api.live_queue_max) = (1, 2, 2);
     let shop = TestShop::start_with(Choices { api, ..Choices::ordinary()? }).await?;
     let products = shop.products(&[1, 1, 1]).await?;
-    let too_many = send(request(&shop, &products)).await?;
+    let too_many = refusal(&shop, &products).await?;
     assert_eq!((too_many.status, too_many.code()), (StatusCode::UNPROCESSABLE_ENTITY, "TOO_MANY_IDS"));
-    let nothing = send(request(&shop, &[404, 405])).await?;
+    let nothing = refusal(&shop, &[404, 405]).await?;
     assert_eq!((nothing.status, nothing.code()), (StatusCode::NOT_FOUND, "PRODUCT_NOT_FOUND"));
 
     let first = Events::open(&shop, &products[..2]).await?;
-    let full = send(request(&shop, &products[..1])).await?;
+    let full = refusal(&shop, &products[..1]).await?;
     assert_eq!((full.status, full.code()), (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED"));
     assert!(full.retry_after.is_some());
     drop(first);
@@ -274,5 +303,20 @@ async fn streams_end_with_the_process_and_do_not_hold_it_up() -> anyhow::Result<
     // Fails when the server has to be dropped at the drain deadline.
     shop.end().await?;
     assert_eq!(events.next().await?, None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_let_go_and_does_not_hold_up_the_end() -> anyhow::Result<()> {
+    let mut api = api_settings();
+    (api.live_watchers_max, api.send_timeout) = (1, Duration::from_secs(2));
+    let shop = TestShop::start_with(Choices { api, ..Choices::ordinary()? }).await?;
+    let products = shop.products(&[1; 100]).await?;
+    let first = idle_client(&shop, &products).await?;
+    let room = async || Ok(Events::open(&shop, &products).await.ok());
+    drop(eventually("it has lost its place", room).await?);
+    let second = idle_client(&shop, &products).await?;
+    shop.end().await?;
+    drop((first, second));
     Ok(())
 }

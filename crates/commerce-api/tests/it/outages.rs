@@ -115,9 +115,11 @@ async fn counts_that_are_too_old_to_be_shown_as_stale_are_left_out() -> anyhow::
 #[tokio::test]
 async fn a_stream_outlasts_counting_and_the_cache_and_goes_on_after_them() -> anyhow::Result<()> {
     let cache = Watched::new()?;
-    let shop =
-        TestShop::start_with(Choices { cache: cache.clone(), metrics_apart: true, ..Choices::ordinary()? })
-            .await?;
+    let mut api = api_settings();
+    // Read in two parts.
+    api.live_read_max = 2;
+    let choices = Choices { api, cache: cache.clone(), metrics_apart: true, ..Choices::ordinary()? };
+    let shop = TestShop::start_with(choices).await?;
     let products = shop.products(&[1, 1, 1]).await?;
     shop.count(products[0], 4, 0, 0).await?;
     let mut events = Events::open(&shop, &products).await?;
@@ -139,8 +141,27 @@ async fn a_stream_outlasts_counting_and_the_cache_and_goes_on_after_them() -> an
     open(shop.metrics_database()).await?;
     shop.count(products[1], 5, 0, 0).await?;
     let counted = events.until(|state| state["likeCount"] == 5 && state["stale"] == false).await?;
-    assert_eq!(counted["soldOut"], true, "the card of the time before is in the cache");
+    assert_eq!(counted["soldOut"], true, "it stays sold out");
     cache.invalidate(&[Invalidation { product_id: products[2], version: 9, sold_out: true }]).await?;
     events.until(sold_out(products[2])).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_product_whose_card_cannot_be_read_holds_up_no_other() -> anyhow::Result<()> {
+    let cache = Watched::new()?;
+    let mut api = api_settings();
+    api.counts_wait = Duration::from_millis(50);
+    let shop = TestShop::start_with(Choices { api, cache: cache.clone(), ..Choices::ordinary()? }).await?;
+    let products = shop.products(&[1, 1]).await?;
+    let mut events = Events::open(&shop, &products).await?;
+    let mut blocker = shop.connect().await?;
+    blocker.execute("begin; lock table shop.product in access exclusive mode").await?;
+    let told = |product_id, sold_out| Invalidation { product_id, version: 9, sold_out };
+    // Drops the card of the one, and says of the other what it says without any card.
+    cache.invalidate(&[told(products[0], false), told(products[1], true)]).await?;
+    let shown = events.until(|state| state["soldOut"] == true).await?;
+    assert_eq!(shown["productId"], products[1]);
+    blocker.execute("rollback").await?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What buyers see: the newest known stock, counts, lists.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,6 +14,7 @@ use testkit::eventually;
 use tokio::sync::Semaphore;
 
 use crate::harness::{Choices, TestShop, api_settings, local_cache, send};
+use crate::live::Watched;
 
 /// A cache whose fills wait until the test lets them pass: a slow reader.
 struct SlowFills {
@@ -129,6 +131,45 @@ async fn without_a_cache_pages_come_from_the_database_in_few_reads() -> anyhow::
     let pages = try_join_all((0..100).map(|_| shop.show(product))).await?;
     assert!(pages.iter().all(|page| page.status == StatusCode::OK));
     assert!(pages.iter().all(|page| page.data()["soldOut"] == json!(false)));
+    Ok(())
+}
+
+/// Lets the database count its reads of cards: the table becomes a view that draws a number for each.
+const COUNT_CARD_READS: &str = "
+    alter table shop.product rename to kept;
+    create sequence shop.reads minvalue 0;
+    create view shop.product as
+        with read as materialized (select nextval('shop.reads'))
+        select kept.* from shop.kept, read;
+    select nextval('shop.reads')";
+
+#[tokio::test]
+async fn a_thousand_misses_are_the_read_that_runs_and_one_for_all_who_came_meanwhile() -> anyhow::Result<()> {
+    for is_away in [false, true] {
+        let cache = Watched::new()?;
+        cache.is_away.store(is_away, Ordering::SeqCst);
+        let mut api = api_settings();
+        (api.concurrency_max, api.read_batch_max) = (2_000, 1_000);
+        let shop =
+            TestShop::start_with(Choices { api, cache: cache.clone(), ..Choices::ordinary()? }).await?;
+        let product = shop.products(&[1]).await?[0];
+        shop.connect().await?.execute(COUNT_CARD_READS).await?;
+        // Holds the first read, so that nobody finds a card in the cache.
+        let mut blocker = shop.connect().await?;
+        blocker.execute("begin; lock table shop.kept in access exclusive mode").await?;
+        let pages = try_join_all((0..1_000).map(|_| shop.show(product)));
+        let release = async {
+            let all = async || Ok((cache.reads() == 1_000).then_some(()));
+            eventually("all have missed", all).await?;
+            shop.writer_waits().await?;
+            blocker.execute("commit").await?;
+            anyhow::Ok(())
+        };
+        let (pages, ()) = tokio::try_join!(pages, release)?;
+        assert!(pages.iter().all(|page| page.status == StatusCode::OK));
+        let reads = shop.number("select last_value from shop.reads").await?;
+        assert!((1..=2).contains(&reads), "{reads} reads, cache away: {is_away}");
+    }
     Ok(())
 }
 

@@ -31,8 +31,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Benchmark {
-    /// What buyers wait for: orders, likes and pages over HTTP, together and one by one
+    /// What buyers wait for: orders, likes and pages over HTTP, beside their ceilings
     Api(api::Arguments),
+    /// A bare handler for a product's page, the ceiling of `api`
+    #[command(hide = true)]
+    BarePage(api::BarePageArguments),
     /// Drain a prepared backlog through relay and streamer, beside bare producer and consumer
     Drain(drain::Arguments),
     /// commit→visible at a steady rate, and what relay and streamer use when idle
@@ -58,6 +61,7 @@ pub(crate) struct Common {
 async fn main() -> Result<()> {
     match Cli::parse().benchmark {
         Benchmark::Api(arguments) => api::run(&arguments).await,
+        Benchmark::BarePage(arguments) => api::serve_bare_page(arguments).await,
         Benchmark::Drain(arguments) => drain::run(&arguments).await,
         Benchmark::Latency(arguments) => latency::run(&arguments).await,
         Benchmark::Relay(arguments) => relay::run(&arguments).await,

@@ -56,6 +56,16 @@ impl Pipeline {
         format!("{}{name}", self.prefix)
     }
 
+    /// What stands in front of its topics and of its keys in the cache.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Its database's URL.
+    pub(crate) fn database_url(&self) -> String {
+        self.server.clone().database(&self.name).to_url_lossy().to_string()
+    }
+
     /// `host:port` list.
     pub(crate) fn brokers(&self) -> &str {
         &self.brokers
@@ -75,8 +85,7 @@ impl Pipeline {
     pub(crate) fn start_with(&self, role: &str, settings: &[(&str, &str)]) -> Result<Role> {
         let log = std::fs::File::create(std::env::temp_dir().join(format!("{}-{role}.log", self.name)))?;
         let mut command = self.command(role)?;
-        let child = command.envs(settings.iter().copied()).stdout(Stdio::null()).stderr(log).spawn()?;
-        Ok(Role { child })
+        Role::spawn(command.envs(settings.iter().copied()).stdout(Stdio::null()).stderr(log))
     }
 
     /// Removes topics and database.
@@ -96,7 +105,7 @@ impl Pipeline {
         let mut command = Command::new(binary()?);
         command
             .arg(role)
-            .env("COMMERCE_DATABASE_URL", self.server.clone().database(&self.name).to_url_lossy().as_str())
+            .env("COMMERCE_DATABASE_URL", self.database_url())
             .env("COMMERCE_KAFKA_TOPIC_PREFIX", &self.prefix)
             .env("COMMERCE_CACHE_KEY_PREFIX", &self.prefix)
             .env("COMMERCE_MANAGEMENT_LISTEN", "127.0.0.1:0")
@@ -114,6 +123,11 @@ fn binary() -> Result<PathBuf> {
 }
 
 impl Role {
+    /// Starts a process.
+    pub(crate) fn spawn(command: &mut Command) -> Result<Self> {
+        Ok(Self { child: command.spawn()? })
+    }
+
     /// The process's number.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()

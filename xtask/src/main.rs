@@ -7,6 +7,7 @@ mod progress;
 mod services;
 mod tasks;
 mod tidy;
+mod tools;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};

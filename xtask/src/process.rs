@@ -5,11 +5,11 @@
 
 use std::fs::File;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 /// How often a state is looked at while waiting for it.
@@ -85,6 +85,21 @@ impl Process {
         }
         Ok(false)
     }
+}
+
+/// Runs a program to its end, with our standard streams; fails when it does.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("{:?} cannot be run", command.get_program()))?;
+    ensure!(status.success(), "{:?} ended with {status}", command.get_program());
+    Ok(())
+}
+
+/// The first of `names` that is a program in one of the folders of `PATH`.
+pub(crate) fn find_program(names: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .flat_map(|directory| names.iter().map(move |name| directory.join(name)))
+        .find(|program| program.is_file())
 }
 
 /// Waits until `reached` holds, at most `limit`. Returns whether it holds.

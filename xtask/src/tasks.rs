@@ -5,15 +5,19 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+
+use crate::process::run;
 
 use crate::services::{self, Service, ServiceEnv};
-use crate::tidy;
+use crate::{tidy, tools};
 
 /// Kill points and relays that are wrong on purpose exist only in test builds: these features compile them in.
 const FAILPOINTS: &str = "commerce/failpoints,torture/failpoints";
 /// The packages that have such a feature.
 const PACKAGES_WITH_FAILPOINTS: [&str; 5] = ["commerce", "inbox", "kafka-client", "outbox", "torture"];
+/// The package whose tests use `tools`.
+const PACKAGE_WITH_TOOLS: &str = "commerce";
 /// Commands of the demo in CI: enough to pass every fault, few enough to be quick.
 const CI_DEMO_COMMANDS: &str = "20000";
 
@@ -68,30 +72,33 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     let services = Services::up()?;
     let mut command = services.command("cargo");
     command.args(["test", "--no-fail-fast", "--features"]);
-    match failpoints_of(arguments) {
-        Some(features) => command.arg(features),
-        None => command.args([FAILPOINTS, "--workspace"]),
-    };
+    let packages = packages_of(arguments);
+    if packages.is_empty() {
+        command.args([FAILPOINTS, "--workspace"]);
+    } else {
+        command.arg(failpoints_of(&packages));
+    }
+    if packages.is_empty() || packages.contains(&PACKAGE_WITH_TOOLS) {
+        command.envs(tools::variables()?);
+    }
     run(command.args(arguments))
 }
 
-/// The features for the packages that are named; `None` if none is. Cargo refuses features of packages that it does not build.
-fn failpoints_of(arguments: &[String]) -> Option<String> {
+/// The packages that are named.
+fn packages_of(arguments: &[String]) -> Vec<&str> {
     let mut named = Vec::new();
     for (argument, next) in arguments.iter().zip(arguments.iter().skip(1)) {
         if argument == "-p" || argument == "--package" {
             named.push(next.as_str());
         }
     }
-    if named.is_empty() {
-        return None;
-    }
-    let features: Vec<String> = named
-        .into_iter()
-        .filter(|package| PACKAGES_WITH_FAILPOINTS.contains(package))
-        .map(|package| format!("{package}/failpoints"))
-        .collect();
-    Some(features.join(","))
+    named
+}
+
+/// The features of these packages. Cargo refuses features of packages that it does not build.
+fn failpoints_of(packages: &[&str]) -> String {
+    let with = packages.iter().filter(|package| PACKAGES_WITH_FAILPOINTS.contains(package));
+    with.map(|package| format!("{package}/failpoints")).collect::<Vec<_>>().join(",")
 }
 
 /// Builds the release binary and runs its demo; `arguments` go to `commerce demo`.
@@ -163,15 +170,7 @@ fn step(name: &str, task: impl FnOnce() -> Result<()>) -> Result<()> {
 
 /// Where cargo puts what it builds, whatever the environment says.
 fn target_directory() -> Result<PathBuf> {
-    let metadata = tidy::metadata()?;
-    let directory = metadata.get("target_directory").and_then(serde_json::Value::as_str);
-    Ok(PathBuf::from(directory.context("cargo metadata names no target directory")?))
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("{:?} cannot be run", command.get_program()))?;
-    ensure!(status.success(), "{:?} ended with {status}", command.get_program());
-    Ok(())
+    tidy::path_in(&tidy::metadata()?, "target_directory")
 }
 
 #[cfg(test)]
@@ -180,13 +179,13 @@ mod tests {
 
     #[test]
     fn packages_that_are_named_get_their_own_failpoints_and_no_others() {
-        let of = |text: &str| failpoints_of(&text.split(' ').map(str::to_owned).collect::<Vec<_>>());
-        assert_eq!(of("inbox"), None);
-        assert_eq!(of("-p torture inbox"), Some("torture/failpoints".to_owned()));
-        assert_eq!(
-            of("-p commerce --package outbox x"),
-            Some("commerce/failpoints,outbox/failpoints".to_owned())
-        );
-        assert_eq!(of("-p testkit"), Some(String::new()));
+        let of = |text: &str| {
+            let arguments: Vec<String> = text.split(' ').map(str::to_owned).collect();
+            failpoints_of(&packages_of(&arguments))
+        };
+        assert!(packages_of(&["inbox".to_owned()]).is_empty());
+        assert_eq!(of("-p torture inbox"), "torture/failpoints");
+        assert_eq!(of("-p commerce --package outbox x"), "commerce/failpoints,outbox/failpoints");
+        assert_eq!(of("-p testkit"), "");
     }
 }

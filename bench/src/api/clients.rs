@@ -2,13 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
-use reqwest::RequestBuilder;
 use serde_json::json;
 
-use super::shop::Shop;
+use super::wire::{Connection, Request};
 
 /// Lines of an order.
 const LINES: usize = 3;
@@ -28,74 +27,100 @@ pub(super) enum Load {
     Details,
 }
 
-/// Chooses requests.
-pub(super) struct Asker {
+/// Chooses what is asked for.
+pub(super) struct Asker<'a> {
+    products: &'a [i64],
     dice: SmallRng,
     /// The like that is taken back next.
     liked: Option<(i64, i64)>,
 }
 
-impl Asker {
-    pub(super) fn new(seed: u64) -> Self {
-        Self { dice: SmallRng::seed_from_u64(seed), liked: None }
+impl<'a> Asker<'a> {
+    pub(super) fn new(products: &'a [i64], seed: u64) -> Self {
+        Self { products, dice: SmallRng::seed_from_u64(seed), liked: None }
     }
 
     /// The next request.
-    pub(super) fn ask(&mut self, shop: &Shop, load: Load) -> Result<RequestBuilder> {
-        let user = self.dice.random_range(1..=BUYERS);
-        let product = self.product(shop)?;
+    pub(super) fn ask(&mut self, load: Load) -> Result<Request> {
         Ok(match load {
             Load::Orders => {
-                let mut items = vec![json!({ "productId": product, "quantity": 1 })];
-                for _ in 1..LINES {
-                    items.push(json!({ "productId": self.product(shop)?, "quantity": 1 }));
-                }
-                shop.post("/api/v1/orders", user).json(&json!({ "items": items }))
+                let user = self.user();
+                order(user, &self.lines()?)
             }
-            Load::HotOrders => {
-                let product = shop.products.first().context("no product")?;
-                let items = [json!({ "productId": product, "quantity": 1 })];
-                shop.post("/api/v1/orders", user).json(&json!({ "items": items }))
+            Load::HotOrders => order(self.user(), &[*self.products.first().context("no product")?]),
+            Load::Likes => {
+                let (user, product, is_liked) = self.like()?;
+                let method = if is_liked { "POST" } else { "DELETE" };
+                Request::new(method, &format!("/api/v1/like/products/{product}"), user)
             }
-            Load::Likes => match self.liked.take() {
-                Some((user, product)) => shop.delete(&format!("/api/v1/like/products/{product}"), user),
-                None => {
-                    self.liked = Some((user, product));
-                    shop.post(&format!("/api/v1/like/products/{product}"), user)
-                }
-            },
-            Load::Details => shop.get(&format!("/api/v1/products/{product}")),
+            Load::Details => {
+                let user = self.user();
+                Request::new("GET", &format!("/api/v1/products/{}", self.product()?), user)
+            }
         })
     }
 
-    fn product(&mut self, shop: &Shop) -> Result<i64> {
-        let index = self.dice.random_range(0..shop.products.len());
-        shop.products.get(index).copied().context("no product")
+    pub(super) fn user(&mut self) -> i64 {
+        self.dice.random_range(1..=BUYERS)
+    }
+
+    pub(super) fn product(&mut self) -> Result<i64> {
+        let index = self.dice.random_range(0..self.products.len());
+        self.products.get(index).copied().context("no product")
+    }
+
+    /// The products of an order.
+    pub(super) fn lines(&mut self) -> Result<Vec<i64>> {
+        (0..LINES).map(|_| self.product()).collect()
+    }
+
+    /// A buyer and a product, and whether he likes it from now on.
+    pub(super) fn like(&mut self) -> Result<(i64, i64, bool)> {
+        if let Some((user, product)) = self.liked.take() {
+            return Ok((user, product, false));
+        }
+        let (user, product) = (self.user(), self.product()?);
+        self.liked = Some((user, product));
+        Ok((user, product, true))
     }
 }
 
-/// Sends a request and reads its answer whole.
-pub(super) async fn answered(request: RequestBuilder) -> Result<()> {
-    let answer = request.send().await?;
-    let status = answer.status();
-    let body = answer.bytes().await?;
-    ensure!(status.is_success(), "{status}: {}", String::from_utf8_lossy(&body));
-    Ok(())
+fn order(user: i64, products: &[i64]) -> Request {
+    let items: Vec<_> =
+        products.iter().map(|product| json!({ "productId": product, "quantity": 1 })).collect();
+    Request::post("/api/v1/orders", user, &json!({ "items": items }).to_string())
 }
 
 /// Answers per second to `clients` that never pause. A refused request is an error: nothing is measured then.
-pub(super) async fn closed_loop(shop: &Shop, load: Load, clients: usize, seconds: u32) -> Result<f64> {
-    let begun = Instant::now();
-    let deadline = begun + Duration::from_secs(u64::from(seconds));
-    let clients = (0..clients).map(async |seed| {
-        let mut asker = Asker::new(u64::try_from(seed)?);
+pub(super) async fn closed_loop(
+    address: &str,
+    products: &[i64],
+    load: Load,
+    clients: usize,
+    seconds: u32,
+) -> Result<f64> {
+    at_once(clients, seconds, async |seed, deadline| {
+        let mut asker = Asker::new(products, seed);
+        let mut connection = Connection::open(address).await?;
         let mut count = 0_u32;
         while Instant::now() < deadline {
-            answered(asker.ask(shop, load)?).await?;
+            connection.ask(&asker.ask(load)?).await?;
             count += 1;
         }
-        anyhow::Ok(count)
-    });
+        Ok(count)
+    })
+    .await
+}
+
+/// What `clients` get done per second until the deadline; each is given a number.
+pub(super) async fn at_once(
+    clients: usize,
+    seconds: u32,
+    client: impl AsyncFn(u64, Instant) -> Result<u32>,
+) -> Result<f64> {
+    let begun = Instant::now();
+    let deadline = begun + Duration::from_secs(u64::from(seconds));
+    let clients = (0..clients).map(async |number| client(u64::try_from(number)?, deadline).await);
     let counts = futures_util::future::try_join_all(clients).await?;
     let total: u32 = counts.into_iter().sum();
     Ok(f64::from(total) / begun.elapsed().as_secs_f64())

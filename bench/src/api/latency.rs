@@ -1,5 +1,6 @@
 //! Latency at a rate: requests begin when they are due, and the time until then is part of it.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -8,12 +9,33 @@ use futures_util::stream::FuturesUnordered;
 use hdrhistogram::Histogram;
 use tokio::time::Instant;
 
-use super::clients::{Asker, Load, answered};
+use super::clients::{Asker, Load};
 use super::shop::Shop;
+use super::wire::{Connection, Request};
 use crate::figures::Figures;
 
 /// Longest latency that is told apart, in microseconds.
 const MICROS_MAX: u64 = 60_000_000;
+
+/// Connections that are free now.
+struct Connections<'a> {
+    address: &'a str,
+    free: RefCell<Vec<Connection>>,
+}
+
+impl Connections<'_> {
+    /// Asks on a free connection, or on a new one.
+    async fn ask(&self, request: &Request) -> Result<()> {
+        let free = self.free.borrow_mut().pop();
+        let mut connection = match free {
+            Some(connection) => connection,
+            None => Connection::open(self.address).await?,
+        };
+        connection.ask(request).await?;
+        self.free.borrow_mut().push(connection);
+        Ok(())
+    }
+}
 
 /// Requests at `rate` a second for so long; adds both quantiles.
 pub(super) async fn measure(
@@ -28,7 +50,8 @@ pub(super) async fn measure(
         Load::Orders | Load::HotOrders | Load::Likes => ("api.order_p50", "api.order_p99", "api.order_rate"),
     };
     let mut latencies = Histogram::<u64>::new_with_bounds(1, MICROS_MAX, 3)?;
-    let (mut asker, mut asked) = (Asker::new(1), FuturesUnordered::new());
+    let connections = Connections { address: shop.address(), free: RefCell::default() };
+    let (mut asker, mut asked) = (Asker::new(&shop.products, 1), FuturesUnordered::new());
     let begun = Instant::now();
     let gap = Duration::from_secs_f64(1.0 / rate);
     let end = begun + Duration::from_secs(u64::from(seconds));
@@ -42,9 +65,9 @@ pub(super) async fn measure(
             () = tokio::time::sleep_until(due), if due < end => {
                 // The timer has milliseconds: all that became due meanwhile begins now.
                 while due < end && due <= Instant::now() {
-                    let (request, from) = (asker.ask(shop, load)?, due);
+                    let (request, from, connections) = (asker.ask(load)?, due, &connections);
                     asked.push(async move {
-                        answered(request).await?;
+                        connections.ask(&request).await?;
                         Ok(u64::try_from(from.elapsed().as_micros())?)
                     });
                     due += gap;

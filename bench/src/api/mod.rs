@@ -2,19 +2,27 @@
 //!
 //! The parts that count are closed loops: so many clients, each asking again as soon as it is answered. Both sides of a ratio
 //! run in turn on databases of their own. The part `latency` is an open loop: requests begin when they are due, whether or not
-//! earlier ones are answered, and a latency counts from then (no coordinated omission).
+//! earlier ones are answered, and a latency counts from then (no coordinated omission). The part `group` has no HTTP: it is group
+//! commit alone. Clients, api and servers share the machine's cores; the clients do as little as can be (`wire`).
 
+mod bare;
 mod clients;
+mod in_process;
 mod latency;
 mod shop;
+mod wire;
+
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::Common;
 use crate::figures::Figures;
-use clients::Load;
-use shop::Shop;
+use clients::{Load, closed_loop};
+use shop::{Shop, free_address};
+
+pub(crate) use bare::{Arguments as BarePageArguments, serve as serve_bare_page};
 
 /// `cargo x bench api`
 #[derive(clap::Args)]
@@ -42,12 +50,18 @@ enum Part {
     Orders,
     /// `api.likes`, `api.likes_gain`
     Likes,
-    /// `api.detail` of cached products, each with its view recorded
+    /// `api.detail` of cached products, each with its view recorded, and `api.detail_plain` without, each beside `ceiling.detail`, a
+    /// bare handler that asks the cache the same; `_cpu` is what the serving process used for a page, `api.detail_recorded` how many
+    /// pages had their view recorded
     Detail,
+    /// `api.group_orders|likes|views`: group commit in this process, without HTTP
+    Group,
     /// `api.detail_p50|p99`, `api.order_p50|p99` at half of what was reached in this run; runs `orders` and `detail` as well
     Latency,
 }
 
+/// Settings of the api under which no view is recorded.
+const PLAIN: [(&str, &str); 1] = [("COMMERCE_API_VIEWS_RECORDED", "false")];
 /// Settings of the api under which each order and like has a transaction of its own.
 const ALONE: [(&str, &str); 2] =
     [("COMMERCE_API_ORDER_BATCH_MAX", "0"), ("COMMERCE_API_LIKE_BATCH_MAX", "0")];
@@ -76,8 +90,11 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
         }
         if runs(Part::Detail) || runs(Part::Latency) {
             begin(Part::Detail);
-            details = rate(arguments, &[], Load::Details).await?;
-            figures.add("api.detail", "requests/s", details);
+            details = measure_details(arguments, &mut figures).await?;
+        }
+        if runs(Part::Group) {
+            begin(Part::Group);
+            in_process::measure(arguments, &mut figures).await?;
         }
         if runs(Part::Latency) {
             begin(Part::Latency);
@@ -104,10 +121,59 @@ async fn measure_gain(
     Ok(together)
 }
 
+/// The rates of a product's page with and without its view, and their ratios to a bare handler; answers the first.
+async fn measure_details(arguments: &Arguments, figures: &mut Figures) -> Result<f64> {
+    let Arguments { clients, seconds, products, .. } = *arguments;
+    let shop = Shop::open(products, &[]).await?;
+    let address = free_address()?;
+    let page = bare::BarePage::start(&address, shop.prefix()).await?;
+    let ceiling = closed_loop(&address, &shop.products, Load::Details, clients, seconds).await?;
+    figures.add("ceiling.detail", "requests/s", ceiling);
+    figures.add(
+        "ceiling.detail_cpu",
+        "µs/request",
+        micros_a_request(page.role().usage()?.cpu, ceiling, seconds),
+    );
+    drop(page);
+    let before = shop.views().await?;
+    let recorded = measure_detail(arguments, &shop, ["api.detail", "api.detail_cpu"], figures).await?;
+    figures.add("api.detail_ratio", "of ceiling.detail", recorded / ceiling);
+    let views = f64::from(u32::try_from(shop.views().await? - before)?);
+    figures.add("api.detail_recorded", "of the pages", views / (recorded * f64::from(seconds)));
+    shop.close().await?;
+    let shop = Shop::open(products, &PLAIN).await?;
+    let plain =
+        measure_detail(arguments, &shop, ["api.detail_plain", "api.detail_plain_cpu"], figures).await?;
+    figures.add("api.detail_plain_ratio", "of ceiling.detail", plain / ceiling);
+    shop.close().await?;
+    Ok(recorded)
+}
+
+/// The rate of a shop's pages, and what each cost the api's process.
+async fn measure_detail(
+    arguments: &Arguments,
+    shop: &Shop,
+    [rate_name, cpu_name]: [&'static str; 2],
+    figures: &mut Figures,
+) -> Result<f64> {
+    let Arguments { clients, seconds, .. } = *arguments;
+    let before = shop.role.usage()?.cpu;
+    let rate = closed_loop(shop.address(), &shop.products, Load::Details, clients, seconds).await?;
+    let used = shop.role.usage()?.cpu - before;
+    figures.add(rate_name, "requests/s", rate);
+    figures.add(cpu_name, "µs/request", micros_a_request(used, rate, seconds));
+    Ok(rate)
+}
+
+fn micros_a_request(used: Duration, rate: f64, seconds: u32) -> f64 {
+    used.as_secs_f64() * 1e6 / (rate * f64::from(seconds))
+}
+
 /// Answers per second in a shop of its own, under these settings of the api.
 async fn rate(arguments: &Arguments, settings: &[(&str, &str)], load: Load) -> Result<f64> {
     let shop = Shop::open(arguments.products, settings).await?;
-    let rate = clients::closed_loop(&shop, load, arguments.clients, arguments.seconds).await?;
+    let rate =
+        closed_loop(shop.address(), &shop.products, load, arguments.clients, arguments.seconds).await?;
     shop.close().await?;
     Ok(rate)
 }

@@ -4,21 +4,27 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use reqwest::{Client, RequestBuilder};
+use reqwest::Client;
 use serde_json::{Value, json};
 
+use super::wire::{Connection, Request};
 use crate::pipeline::{Pipeline, Role};
 
 /// Units of each product: no part sells one out.
 const STOCK: i64 = 1_000_000_000;
 /// Products of one request.
 const BULK: usize = 1_000;
+/// Cards outlive every part, so that all pages are those of cached products.
+const LONG_LIVED: [(&str, &str); 2] =
+    [("COMMERCE_CACHE_CARD_TTL", "1h"), ("COMMERCE_CACHE_TOMBSTONE_TTL", "2h")];
+
+/// Few callers ask as often as they can.
+const UNLIMITED: [(&str, &str); 1] = [("COMMERCE_API_RATE_CALLER_PER_MINUTE", "0")];
 
 /// The shop.
 pub(super) struct Shop {
     pipeline: Pipeline,
-    role: Role,
-    pub(super) client: Client,
+    pub(super) role: Role,
     address: String,
     pub(super) products: Vec<i64>,
 }
@@ -27,38 +33,32 @@ impl Shop {
     /// Starts the api under these settings and creates the products.
     pub(super) async fn open(products: usize, settings: &[(&str, &str)]) -> Result<Self> {
         let pipeline = Pipeline::create().await?;
-        // Free a moment ago; nobody else on the machine asks for ports meanwhile.
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let mut settings = settings.to_vec();
+        let address = free_address()?;
+        let mut settings = [settings, &LONG_LIVED, &UNLIMITED].concat();
         settings.push(("COMMERCE_API_LISTEN", &address));
         let role = pipeline.start_with("api", &settings)?;
-        let client = Client::builder().pool_max_idle_per_host(usize::MAX).build()?;
-        let mut shop = Self { pipeline, role, client, address, products: Vec::new() };
-        shop.is_up().await?;
+        let client = Client::new();
+        let mut shop = Self { pipeline, role, address, products: Vec::new() };
+        while client.get(shop.url("/api/v1/products")).send().await.is_err() {
+            shop.role.ensure_running()?;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         for first in (0..products).step_by(BULK) {
             let count = BULK.min(products - first);
-            shop.create(first, count).await?;
+            shop.create(&client, first, count).await?;
         }
         // So that every page's card is cached.
-        for product in shop.products.clone() {
-            let page = shop.get(&format!("/api/v1/products/{product}")).send().await?;
-            ensure!(page.status().is_success(), "{}", page.text().await?);
+        let mut connection = Connection::open(&shop.address).await?;
+        for product in &shop.products {
+            connection.ask(&Request::new("GET", &format!("/api/v1/products/{product}"), 1)).await?;
         }
         Ok(shop)
     }
 
-    async fn is_up(&mut self) -> Result<()> {
-        while self.get("/api/v1/products").send().await.is_err() {
-            self.role.ensure_running()?;
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Ok(())
-    }
-
-    async fn create(&mut self, first: usize, count: usize) -> Result<()> {
+    async fn create(&mut self, client: &Client, first: usize, count: usize) -> Result<()> {
         let product = |number: usize| json!({ "code": format!("b{number}"), "name": format!("product {number}"), "price": 1_000, "stock": STOCK });
         let products: Vec<Value> = (first..first + count).map(product).collect();
-        let request = self.client.post(self.url("/api-admin/v1/products/bulk"));
+        let request = client.post(self.url("/api-admin/v1/products/bulk"));
         let request = request.header("x-user-id", "1").header("x-user-role", "admin");
         let answer = request.json(&json!({ "products": products })).send().await?;
         ensure!(answer.status().is_success(), "{}", answer.text().await?);
@@ -72,16 +72,25 @@ impl Shop {
         format!("http://{}{path}", self.address)
     }
 
-    pub(super) fn get(&self, path: &str) -> RequestBuilder {
-        self.client.get(self.url(path))
+    /// `host:port` of the api.
+    pub(super) fn address(&self) -> &str {
+        &self.address
     }
 
-    pub(super) fn post(&self, path: &str, user: i64) -> RequestBuilder {
-        self.client.post(self.url(path)).header("x-user-id", user.to_string())
+    /// What stands in front of its topics and of its keys in the cache.
+    pub(super) fn prefix(&self) -> &str {
+        self.pipeline.prefix()
     }
 
-    pub(super) fn delete(&self, path: &str, user: i64) -> RequestBuilder {
-        self.client.delete(self.url(path)).header("x-user-id", user.to_string())
+    pub(super) fn database_url(&self) -> String {
+        self.pipeline.database_url()
+    }
+
+    /// Views that are recorded until now.
+    pub(super) async fn views(&self) -> Result<i64> {
+        let count =
+            sqlx::query_scalar("select count(*) from outbox.event where event_type = 'ProductViewed'");
+        Ok(count.fetch_one(&mut self.pipeline.connect().await?).await?)
     }
 
     /// Ends the process and removes what it left behind.
@@ -90,4 +99,9 @@ impl Shop {
         drop(self.role);
         self.pipeline.remove().await
     }
+}
+
+/// An address that was free a moment ago; nobody else on the machine asks for ports meanwhile.
+pub(super) fn free_address() -> Result<String> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }

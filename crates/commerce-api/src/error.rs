@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use outbox::AppendError;
 use thiserror::Error;
@@ -30,6 +31,7 @@ pub(crate) enum ApiError {
     FilterTooWide { products_max: usize },
     BodyTooLarge,
     UnsupportedMediaType,
+    TooManyRequests { retry_after: Duration },
     Overloaded,
     TimedOut,
     Away(#[source] Arc<StoreError>),
@@ -54,6 +56,7 @@ impl ApiError {
             Self::FilterTooWide { .. } => ErrorCode::FilterTooWide,
             Self::BodyTooLarge => ErrorCode::BodyTooLarge,
             Self::UnsupportedMediaType => ErrorCode::UnsupportedMediaType,
+            Self::TooManyRequests { .. } => ErrorCode::TooManyRequests,
             Self::Overloaded => ErrorCode::Overloaded,
             Self::TimedOut => ErrorCode::TimedOut,
             Self::Away(_) => ErrorCode::Away,

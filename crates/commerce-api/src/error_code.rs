@@ -1,9 +1,9 @@
 //! The one table of what can be answered instead of data: code, status, and the message in both languages.
 //!
 //! The status tells what a client can do. 400: the request cannot be read. 422: it can be read, and a value in it breaks
-//! a rule. 404: what it names is not there. 409: it would be right in another state of the shop. 503: the same request
-//! may succeed later. Codes are stable; messages are for people and may change. `docs/http-api.md` lists the codes, and
-//! a test compares both.
+//! a rule. 404: what it names is not there. 409: it would be right in another state of the shop. 429: the caller asks too
+//! often. 503: the same request may succeed later. Codes are stable; messages are for people and may change.
+//! `docs/http-api.md` lists the codes, and a test compares both.
 
 use axum::http::StatusCode;
 use serde::{Serialize, Serializer};
@@ -80,6 +80,7 @@ error_codes! {
     VersionChanged CONFLICT "VERSION_CHANGED", "the stock has another version by now", "재고가 그 사이에 변경되었습니다";
     BodyTooLarge PAYLOAD_TOO_LARGE "BODY_TOO_LARGE", "the body is too large", "요청 본문이 너무 큽니다";
     UnsupportedMediaType UNSUPPORTED_MEDIA_TYPE "UNSUPPORTED_MEDIA_TYPE", "the body is not of type application/json", "요청 본문은 application/json이어야 합니다";
+    TooManyRequests TOO_MANY_REQUESTS "TOO_MANY_REQUESTS", "too many requests of one address or caller; Retry-After says when to come again", "요청이 너무 잦습니다. Retry-After에 표시된 시간 이후에 다시 시도해 주세요";
     Overloaded SERVICE_UNAVAILABLE "OVERLOADED", "too many requests at once", "요청이 너무 많습니다. 잠시 후 다시 시도해 주세요";
     TimedOut SERVICE_UNAVAILABLE "TIMED_OUT", "the request took too long", "요청 처리 시간이 초과되었습니다. 잠시 후 다시 시도해 주세요";
     Away SERVICE_UNAVAILABLE "UNAVAILABLE", "not available for the moment", "일시적으로 사용할 수 없습니다. 잠시 후 다시 시도해 주세요";

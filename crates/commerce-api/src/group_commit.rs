@@ -1,12 +1,10 @@
 //! Group commit: one transaction for all commands of a kind that wait, and an answer for each.
 //!
-//! - A command is executed at most once, and only if the writer took it before its caller went away: whoever moves its
-//!   ticket first decides, the writer by taking it or the caller by withdrawing it.
+//! - A command is executed at most once, and only if the writer took it before its caller went away ([`crate::hand_over`]).
 //! - A command that was taken is executed while anybody of its group waits; callers wait for a limited time, so a transaction
 //!   that hangs does not hold up the next group for longer.
 //! - The writer takes commands only when it has asked for a transaction, so that while the database is away callers can
 //!   withdraw.
-//! - The queue is bounded; what does not fit is refused at once.
 //! - While one group is being committed the next gathers: the busier the shop, the larger the groups.
 //! - What cannot be executed together, because one of the group is in the way of the others or somebody holds a row that it
 //!   needs, is executed alone, beside the next groups. A row that stays locked so holds up only those who need it.
@@ -14,14 +12,13 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use runtime::database::Pool;
-use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::error::{ApiError, Chain};
+use crate::hand_over::{Arrivals, Caller, Full, Queue, Taken, hand_over};
 use crate::metrics;
 use crate::store::{Session, StoreError};
 
@@ -90,46 +87,15 @@ async fn execute_alone<G: Group>(group: &G, pool: &Pool, command: &G::Command) -
     }
 }
 
-/// Who decides about a waiting command: whoever moves it out of `WAITING` first.
-#[derive(Default)]
-struct Ticket(AtomicU8);
-
-const WAITING: u8 = 0;
-const TAKEN: u8 = 1;
-const WITHDRAWN: u8 = 2;
-
-impl Ticket {
-    fn decide(&self, state: u8) -> bool {
-        self.0.compare_exchange(WAITING, state, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-}
-
-struct Pending<G: Group> {
-    command: G::Command,
-    ticket: Arc<Ticket>,
-    answer: oneshot::Sender<G::Answer>,
-}
-
-/// No room in the queue, or nobody who works on it any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Full;
-
-/// Takes commands for the writer.
-pub(crate) struct Queue<G: Group> {
-    pending: mpsc::Sender<Pending<G>>,
-}
-
-/// A command in the queue. Dropping it withdraws the command if it is still waiting.
-pub(crate) struct Waiting<A> {
-    ticket: Arc<Ticket>,
-    answer: oneshot::Receiver<A>,
-}
-
 /// A queue of commands and its writer.
-pub(crate) fn group_commit<G: Group>(group: G, pool: Pool, limits: GroupLimits) -> (Queue<G>, Writer<G>) {
-    let (sender, pending) = mpsc::channel(limits.queue_max);
-    let writer = Writer { group: Arc::new(group), pool, pending, limits, lonely: JoinSet::new() };
-    (Queue { pending: sender }, writer)
+pub(crate) fn group_commit<G: Group>(
+    group: G,
+    pool: Pool,
+    limits: GroupLimits,
+) -> (Queue<G::Command, G::Answer>, Writer<G>) {
+    let (queue, arrivals) = hand_over(limits.queue_max, limits.batch_max);
+    let group = Arc::new(group);
+    (queue, Writer { group, pool, arrivals, lock_wait: limits.lock_wait, lonely: JoinSet::new() })
 }
 
 /// The limits of a kind of commands.
@@ -143,24 +109,10 @@ pub(crate) struct GroupLimits {
     pub(crate) lock_wait: Duration,
 }
 
-impl<G: Group> Queue<G> {
-    /// Hands a command to the writer.
-    ///
-    /// # Errors
-    /// [`Full`]: it is not executed.
-    pub(crate) fn submit(&self, command: G::Command) -> Result<Waiting<G::Answer>, Full> {
-        let ticket = Arc::new(Ticket::default());
-        let (sender, answer) = oneshot::channel();
-        let pending = Pending { command, ticket: Arc::clone(&ticket), answer: sender };
-        self.pending.try_send(pending).map_err(|_| Full)?;
-        Ok(Waiting { ticket, answer })
-    }
-}
-
 /// Where commands are executed.
 pub(crate) enum Desk<G: Group> {
     /// By the writer, together with others.
-    Together(Queue<G>),
+    Together(Queue<G::Command, G::Answer>),
     /// In the caller's task, each on a connection of its own.
     Alone { group: G, pool: Pool },
 }
@@ -191,30 +143,12 @@ impl<G: Group<Answer = Result<A, ApiError>>, A> Desk<G> {
     }
 }
 
-impl<A> Waiting<A> {
-    /// The answer; `None` when the writer ended with the command in its hands.
-    pub(crate) async fn answer(&mut self) -> Option<A> {
-        (&mut self.answer).await.ok()
-    }
-
-    /// Whether the command will never be executed; false when the writer has it.
-    pub(crate) fn withdraw(&self) -> bool {
-        self.ticket.decide(WITHDRAWN)
-    }
-}
-
-impl<A> Drop for Waiting<A> {
-    fn drop(&mut self) {
-        self.withdraw();
-    }
-}
-
 /// The task behind a [`Queue`].
 pub(crate) struct Writer<G: Group> {
     group: Arc<G>,
     pool: Pool,
-    pending: mpsc::Receiver<Pending<G>>,
-    limits: GroupLimits,
+    arrivals: Arrivals<G::Command, G::Answer>,
+    lock_wait: Duration,
     /// Commands that are executed alone.
     lonely: JoinSet<()>,
 }
@@ -225,100 +159,66 @@ impl<G: Group> Writer<G> {
     /// # Errors
     /// Never; a failed transaction is the answer of those who wait for it.
     pub(crate) async fn run(mut self) -> Result<(), Infallible> {
-        let batch_max = self.limits.batch_max;
-        let mut batch = Vec::with_capacity(batch_max);
-        while self.pending.recv_many(&mut batch, batch_max).await > 0 {
-            self.write(&mut batch).await;
+        while self.arrivals.wait().await {
+            self.write().await;
             while self.lonely.try_join_next().is_some() {}
         }
         while self.lonely.join_next().await.is_some() {}
         Ok(())
     }
 
-    async fn write(&mut self, batch: &mut Vec<Pending<G>>) {
-        let session = Session::begin_waiting(&self.pool, self.limits.lock_wait).await;
+    async fn write(&mut self) {
+        let session = Session::begin_waiting(&self.pool, self.lock_wait).await;
         // What arrived while the transaction was being opened goes with it.
-        while batch.len() < self.limits.batch_max {
-            let Ok(pending) = self.pending.try_recv() else { break };
-            batch.push(pending);
-        }
-        let taken = batch.drain(..).filter(|pending| pending.ticket.decide(TAKEN));
-        let (commands, mut callers): (Vec<_>, Vec<_>) =
-            taken.map(|pending| (pending.command, pending.answer)).unzip();
-        if commands.is_empty() {
+        let mut taken = self.arrivals.take();
+        if taken.commands.is_empty() {
             if let Ok(session) = session {
                 session.roll_back().await;
             }
             return;
         }
-        metrics::group(G::KIND, commands.len());
+        let (kind, count) = (G::KIND, taken.commands.len());
+        metrics::group(kind, count);
         let executed = match session {
             Ok(session) => tokio::select! {
                 biased;
-                executed = self.group.execute(session, &commands) => executed,
+                executed = self.group.execute(session, &taken.commands) => executed,
                 // Dropping the session closes it, and the server ends the transaction.
-                () = all_gone(&mut callers), if G::NEEDS_CALLERS => return,
+                () = all_gone(&mut taken.callers), if G::NEEDS_CALLERS => return,
             },
             // No transaction was begun, so each may be told the same.
             Err(error) => Err(GroupError::Unknown(Arc::new(error))),
         };
-        let answers: Vec<G::Answer> = match executed {
-            Ok(answers) => answers,
+        match executed {
+            Ok(answers) => taken.answer(answers),
             Err(GroupError::Unknown(error)) => {
-                commands.iter().map(|_| G::failed(Arc::clone(&error).into())).collect()
+                taken.answer((0..count).map(|_| G::failed(Arc::clone(&error).into())).collect());
             }
             // One of them is to blame, or somebody holds a row, or the server went away, which each of them will be told.
             Err(GroupError::Raced(error) | GroupError::Undone(error)) => {
-                let (kind, count) = (G::KIND, commands.len());
                 tracing::debug!(error = %Chain(&error), kind, count, "a group is executed one by one");
-                return self.execute_singly(commands, callers);
+                self.execute_singly(taken);
             }
-        };
-        for (caller, answer) in callers.into_iter().zip(answers) {
-            // Fails when the caller went away meanwhile; nobody is left to tell.
-            let _ = caller.send(answer);
         }
     }
 
     /// Begins to execute commands alone; the pool says how many at once.
-    fn execute_singly(&mut self, commands: Vec<G::Command>, callers: Vec<oneshot::Sender<G::Answer>>) {
-        for (command, mut caller) in commands.into_iter().zip(callers) {
+    fn execute_singly(&mut self, taken: Taken<G::Command, G::Answer>) {
+        for (command, mut caller) in taken.singly() {
             let (group, pool) = (Arc::clone(&self.group), self.pool.clone());
             self.lonely.spawn(async move {
                 tokio::select! {
                     biased;
-                    answer = execute_alone(&*group, &pool, &command) => drop(caller.send(answer)),
-                    () = caller.closed(), if G::NEEDS_CALLERS => {}
+                    answer = execute_alone(&*group, &pool, &command) => caller.answer(answer),
+                    () = caller.gone(), if G::NEEDS_CALLERS => {}
                 }
             });
         }
     }
 }
 
-async fn all_gone<A>(callers: &mut [oneshot::Sender<A>]) {
+async fn all_gone<A>(callers: &mut [Caller<A>]) {
     for caller in callers {
-        caller.closed().await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::thread;
-
-    use super::{TAKEN, Ticket, WITHDRAWN};
-
-    #[test]
-    fn either_the_writer_or_the_caller_has_a_ticket() {
-        for _ in 0..2_000 {
-            let ticket = Arc::new(Ticket::default());
-            let deciders = [TAKEN, WITHDRAWN].map(|state| {
-                let ticket = Arc::clone(&ticket);
-                thread::spawn(move || ticket.decide(state))
-            });
-            let decided = deciders.map(|decider| decider.join().unwrap());
-            assert_eq!(decided.into_iter().filter(|decided| *decided).count(), 1);
-            assert!(!ticket.decide(TAKEN) && !ticket.decide(WITHDRAWN));
-        }
+        caller.gone().await;
     }
 }

@@ -3,8 +3,7 @@
 //! Invariants: an event exists if and only if its change committed (everything goes through [`EventLog`] on the
 //! transaction of the change); stock rows are changed under locks taken in product order; a page is served whether or
 //! not counting works. Layers: `domain` rules, `store` SQL, `commands` effects, `routes` HTTP; each knows only those
-//! before it. Deliberately absent: who may call what beyond the gateway's word, and the counting itself (the streamer
-//! does it).
+//! before it. Deliberately absent: the counting itself (the streamer does it).
 
 mod batch_reader;
 mod catalog;
@@ -16,31 +15,40 @@ mod error;
 mod error_code;
 mod event_log;
 mod group_commit;
+mod hand_over;
+mod in_process;
+mod language;
 mod listing;
 mod live;
 mod metrics;
+mod pages;
 mod rankings;
+mod rates;
 mod remembered;
 mod routes;
+mod server;
+mod sessions;
 mod settings;
 mod store;
+pub mod tokens;
 mod views;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::serve::ListenerExt;
 use product_cache::ProductCache;
 use runtime::database::Pool;
 use runtime::{Clock, Lifecycle, TaskKind};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 pub use commands::import;
 pub use domain::{Line, OrderKind};
 pub use event_log::{EventLog, EventLogError};
-pub use settings::{ApiSettings, AuthMode, AuthSettings, MetricsSettings, RankingSettings, SettingsError};
+pub use in_process::{CommandError, Commands};
+pub use settings::{
+    ApiSettings, AuthMode, AuthSettings, CookieSecurity, MetricsSettings, RankingSettings, SessionSettings,
+    SettingsError,
+};
 pub use store::{ProductRecount, StoreError, recount};
 
 use batch_reader::{BatchReaderTask, batch_reader};
@@ -52,9 +60,13 @@ use count_orders::{CountOrderSource, CountOrders};
 use counts::{CountReader, CountSource, counts};
 use group_commit::{Desk, Writer, desk, group_commit};
 use live::Live;
+use pages::{Assets, Cookies, Storefront};
 use rankings::{RankingSource, Rankings, rankings};
+use rates::Rates;
 use remembered::{MemoryLimits, MemoryTask, remembered};
+use sessions::{SessionTask, Sessions, sessions};
 use store::counts::CountOrder;
+use tokens::{TokenTask, Tokens, tokens};
 use views::{ViewGroup, ViewRecorder};
 
 /// The schema `shop`; its migrations are recorded inside it.
@@ -88,6 +100,8 @@ pub struct Api {
     counts: BatchReaderTask<CountSource>,
     count_orders: MemoryTask<CountOrderSource>,
     rankings: MemoryTask<RankingSource>,
+    tokens: TokenTask,
+    sessions: SessionTask,
     views: Writer<ViewGroup>,
     orders: Option<Writer<OrderGroup>>,
     likes: Option<Writer<LikeGroup>>,
@@ -97,6 +111,9 @@ pub struct Api {
 struct App {
     settings: ApiSettings,
     auth: AuthSettings,
+    tokens: Tokens,
+    sessions: Sessions,
+    rates: Rates,
     shop: Arc<Shop>,
     metrics_pool: Pool,
     catalog: Catalog,
@@ -110,6 +127,7 @@ struct App {
     likes: Desk<LikeGroup>,
     live: Live,
     concurrency: Semaphore,
+    storefront: Storefront,
 }
 
 /// Binds the buyers' port; fails early when it is taken.
@@ -128,14 +146,20 @@ impl Api {
     pub fn new(
         settings: ApiSettings,
         auth: AuthSettings,
+        session: SessionSettings,
         ranking: RankingSettings,
         parts: ApiParts,
     ) -> Result<Self, SettingsError> {
         settings.validate()?;
+        auth.validate()?;
+        session.validate()?;
         ranking.validate(settings.page_size_max)?;
         let ApiParts { pool, metrics_pool, cache, log, clock } = parts;
         let shop = Arc::new(Shop { pool: pool.clone(), clock: Arc::clone(&clock), log });
         let (queue_max, batch_max) = (settings.read_queue_max, settings.read_batch_max);
+        let token_limits = auth.token_limits(queue_max);
+        let (tokens, token_task) = tokens(pool.clone(), token_limits, batch_max);
+        let (sessions, session_task) = sessions(pool.clone(), session, token_limits, batch_max);
         let source = CardSource { pool: pool.clone(), cache: Arc::clone(&cache) };
         let (cards, card_task) = batch_reader(source, queue_max, batch_max);
         let (counts, count_task) = counts(metrics_pool.clone(), &settings);
@@ -149,17 +173,28 @@ impl Api {
             rankings(metrics_pool.clone(), clock, ranking, queue_max, settings.counts_wait);
         let group = ViewGroup(Arc::clone(&shop));
         let (queue, view_task) = group_commit(group, pool.clone(), settings.view_group_limits());
-        let views = ViewRecorder { queue, wait: settings.view_wait, commit_wait: settings.view_commit_wait };
+        let (wait, commit_wait) = (settings.view_wait, settings.view_commit_wait);
+        let views = ViewRecorder { is_on: settings.views_recorded, queue, wait, commit_wait };
         let group = OrderGroup(Arc::clone(&shop));
         let (orders, order_writer) = desk(group, pool.clone(), settings.order_group_limits());
         let group = LikeGroup(Arc::clone(&shop));
         let (likes, like_writer) = desk(group, pool, settings.like_group_limits());
+        let rates = Rates::new(settings.rate_limits());
         let live = Live::new(settings.live_watchers_max, settings.live_queue_max);
         let concurrency = Semaphore::new(settings.concurrency_max);
         let catalog = Catalog { cache, cards };
+        let storefront = Storefront {
+            assets: Assets::new(),
+            shop_name: settings.shop_name.clone(),
+            cookies: Cookies::new(session.are_cookies_secure(settings.listen)),
+            session_lifetime: session.lifetime,
+        };
         let app = Arc::new(App {
             settings,
             auth,
+            tokens,
+            sessions,
+            rates,
             shop,
             metrics_pool,
             catalog,
@@ -172,6 +207,7 @@ impl Api {
             likes,
             live,
             concurrency,
+            storefront,
         });
         Ok(Self {
             app,
@@ -179,6 +215,8 @@ impl Api {
             counts: count_task,
             count_orders: order_task,
             rankings: ranking_task,
+            tokens: token_task,
+            sessions: session_task,
             views: view_task,
             orders: order_writer,
             likes: like_writer,
@@ -200,27 +238,11 @@ impl Api {
         lifecycle.spawn(TaskKind::CountReader, self.counts.run());
         lifecycle.spawn(TaskKind::CountOrderReader, self.count_orders.run());
         lifecycle.spawn(TaskKind::RankingReader, self.rankings.run());
+        lifecycle.spawn(TaskKind::TokenReader, self.tokens.run());
+        lifecycle.spawn(TaskKind::SessionReader, self.sessions.run());
         lifecycle.spawn(TaskKind::LiveTicker, live::run(Arc::clone(&self.app), shutdown.clone()));
-        let send_timeout = self.app.settings.send_timeout;
-        let service = routes::router(self.app).into_make_service_with_connect_info::<SocketAddr>();
-        // Answers are small and complete: waiting to coalesce them only delays them.
-        let listener = listener.tap_io(move |stream| {
-            if let Err(error) = stream.set_nodelay(true).and_then(|()| bound_sending(stream, send_timeout)) {
-                tracing::debug!(%error, "a connection has not all of its options");
-            }
-        });
-        let server =
-            axum::serve(listener, service).with_graceful_shutdown(async move { shutdown.cancelled().await });
-        lifecycle.spawn(TaskKind::Api, server.into_future());
+        let limits = self.app.settings.connection_limits();
+        let server = server::serve(listener, routes::router(self.app), limits, shutdown);
+        lifecycle.spawn(TaskKind::Api, server);
     }
-}
-
-/// Has the system close a connection whose client takes nothing of what is sent to it for so long: it would keep its stream
-/// and hold up the end of the process. Only Linux can do it.
-fn bound_sending(stream: &TcpStream, limit: Duration) -> std::io::Result<()> {
-    #[cfg(target_os = "linux")]
-    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(limit))?;
-    #[cfg(not(target_os = "linux"))]
-    let _ = (stream, limit);
-    Ok(())
 }

@@ -9,6 +9,8 @@ use crate::views::Recorded;
 
 /// Answered requests by `method`, `route` (a pattern, never a path) and `status`.
 const REQUESTS: &str = "commerce_http_requests_total";
+/// Requests refused because their address or caller asks too often, `by`: `address`, `caller`.
+const RATE_LIMITED: &str = "commerce_http_rate_limited_total";
 /// How long they took, by `route`.
 const REQUEST_SECONDS: &str = "commerce_http_request_duration_seconds";
 /// Requests being worked on.
@@ -25,6 +27,21 @@ const LIVE_READS: &str = "commerce_live_reads_total";
 const LIVE_DROPPED: &str = "commerce_live_dropped_total";
 /// Commands in one transaction, by `kind`: `view`, `order`, `like`.
 const GROUP: &str = "commerce_http_group_commands";
+
+/// By what a request was refused as one too many.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum LimitedBy {
+    Address,
+    Caller,
+}
+
+pub(crate) fn rate_limited(by: LimitedBy) {
+    let by = match by {
+        LimitedBy::Address => "address",
+        LimitedBy::Caller => "caller",
+    };
+    counter!(RATE_LIMITED, "by" => by).increment(1);
+}
 
 pub(crate) fn request(method: &'static str, route: &str, status: u16, took: Duration) {
     let route = route.to_owned();

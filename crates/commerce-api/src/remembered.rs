@@ -52,6 +52,11 @@ where
         self.entries.insert(key, Arc::new(Entry { read_at, value, is_renewed }));
     }
 
+    /// Forgets what is not there any more.
+    fn remove(&self, key: K) {
+        self.entries.invalidate(&key);
+    }
+
     /// What need not be read anew yet.
     fn find_young(&self, key: K) -> Option<V> {
         let entry = self.entries.get(&key)?;
@@ -74,36 +79,58 @@ pub(crate) trait ReadOne: Send + Sync + 'static {
     fn read_one(&self, key: Self::Key) -> impl Future<Output = Result<Self::Value, StoreError>> + Send;
 }
 
-/// Fills a memory. It looks there first: whoever waited behind a reader of the same key takes what that one has found.
-pub(crate) struct MemorySource<R: ReadOne> {
-    read: R,
-    memory: Memory<R::Key, R::Value>,
-}
+/// A source of what is read of one key at a time.
+pub(crate) struct OneByOne<R>(R);
 
-impl<R: ReadOne> Source for MemorySource<R> {
+impl<R: ReadOne> Source for OneByOne<R> {
     type Key = R::Key;
     type Value = R::Value;
 
     async fn load(&self, keys: &[R::Key]) -> Loaded<R::Key, R::Value> {
         let mut loaded = HashMap::with_capacity(keys.len());
         for key in keys {
-            let value = match self.memory.find_young(*key) {
-                Some(value) => value,
-                None => {
-                    let read_at = Instant::now();
-                    let value = self.read.read_one(*key).await?;
-                    self.memory.insert(*key, read_at, value.clone());
-                    value
-                }
-            };
-            loaded.insert(*key, value);
+            loaded.insert(*key, self.0.read_one(*key).await?);
         }
         Ok(loaded)
     }
 }
 
-/// The task behind a [`Remembered`].
-pub(crate) type MemoryTask<R> = BatchReaderTask<MemorySource<R>>;
+/// Fills a memory. It looks there first: whoever waited behind a reader of the same key takes what that one has found.
+pub(crate) struct MemorySource<S: Source> {
+    source: S,
+    memory: Memory<S::Key, S::Value>,
+}
+
+impl<S: Source> Source for MemorySource<S> {
+    type Key = S::Key;
+    type Value = S::Value;
+
+    async fn load(&self, keys: &[S::Key]) -> Loaded<S::Key, S::Value> {
+        let mut loaded: HashMap<S::Key, S::Value> =
+            keys.iter().filter_map(|key| Some((*key, self.memory.find_young(*key)?))).collect();
+        let missing: Vec<S::Key> = keys.iter().copied().filter(|key| !loaded.contains_key(key)).collect();
+        if missing.is_empty() {
+            return Ok(loaded);
+        }
+        let read_at = Instant::now();
+        let read = self.source.load(&missing).await?;
+        for key in missing {
+            match read.get(&key) {
+                Some(value) => self.memory.insert(key, read_at, value.clone()),
+                // Only what is there is remembered: what is asked for in vain takes nobody's place.
+                None => self.memory.remove(key),
+            }
+        }
+        loaded.extend(read);
+        Ok(loaded)
+    }
+}
+
+/// The task behind a [`Remembered`] of [`remembered`].
+pub(crate) type MemoryTask<R> = JointMemoryTask<OneByOne<R>>;
+
+/// The task behind a [`Remembered`] of [`remembered_together`].
+pub(crate) type JointMemoryTask<S> = BatchReaderTask<MemorySource<S>>;
 
 /// The limits of what is remembered.
 #[derive(Debug, Clone, Copy)]
@@ -120,9 +147,18 @@ pub(crate) fn remembered<R: ReadOne>(
     read: R,
     limits: MemoryLimits,
 ) -> (Remembered<R::Key, R::Value>, MemoryTask<R>) {
+    remembered_together(OneByOne(read), limits, 1)
+}
+
+/// As [`remembered`]; `batch_max` of the requests that wait are answered by one read.
+pub(crate) fn remembered_together<S: Source>(
+    source: S,
+    limits: MemoryLimits,
+    batch_max: usize,
+) -> (Remembered<S::Key, S::Value>, JointMemoryTask<S>) {
     let memory = Memory::new(limits.entries_max, limits.age_max);
-    let source = MemorySource { read, memory: memory.clone() };
-    let (reader, task) = batch_reader(source, limits.queue_max, 1);
+    let source = MemorySource { source, memory: memory.clone() };
+    let (reader, task) = batch_reader(source, limits.queue_max, batch_max);
     (Remembered { memory, reader }, task)
 }
 
@@ -137,34 +173,43 @@ where
     K: Copy + Eq + Hash + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// The value of a key, no older than the limit.
+    /// The value of a key that has one, no older than the limit.
     ///
     /// # Errors
-    /// When there is none, and the database does not answer.
+    /// When the database does not answer.
     pub(crate) async fn read(&self, key: K) -> Result<V, ApiError> {
+        let found = self.find(key).await?;
+        found.ok_or_else(|| ApiError::Internal("what was asked for was not read".into()))
+    }
+
+    /// The value of a key, no older than the limit; `None` when it has none.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(crate) async fn find(&self, key: K) -> Result<Option<V>, ApiError> {
         if let Some(entry) = self.memory.entries.get(&key)
             && entry.read_at.elapsed() < self.memory.age_max
         {
             if !self.memory.is_young(&entry) && !entry.is_renewed.swap(true, Ordering::Relaxed) {
                 self.reader.ask(vec![key]);
             }
-            return Ok(entry.value.clone());
+            return Ok(Some(entry.value.clone()));
         }
-        let read = self.reader.read(vec![key]).await?;
-        read.get(&key).cloned().ok_or_else(|| ApiError::Internal("what was asked for was not read".into()))
+        Ok(self.reader.read(vec![key]).await?.get(&key).cloned())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+    use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
     use tokio::sync::Semaphore;
     use tokio::time::Instant;
 
-    use super::{Memory, MemoryLimits, ReadOne, Remembered, remembered};
+    use super::{Memory, MemoryLimits, ReadOne, Remembered, remembered, remembered_together};
+    use crate::batch_reader::{Loaded, Source};
     use crate::store::StoreError;
 
     const AGE_MAX: Duration = Duration::from_secs(1_000);
@@ -198,6 +243,46 @@ mod tests {
         let (remembered, task) = remembered(counting, MemoryLimits { entries_max, age_max, queue_max: 100 });
         tokio::spawn(task.run());
         Fixture { memory: remembered.memory.clone(), remembered, reads, passes }
+    }
+
+    /// Knows the odd keys only, each as long as it stays there; remembers what it was asked.
+    struct Odd {
+        asked: Arc<Mutex<Vec<Vec<i64>>>>,
+        gone: Arc<AtomicBool>,
+    }
+
+    impl Source for Odd {
+        type Key = i64;
+        type Value = i64;
+
+        async fn load(&self, keys: &[i64]) -> Loaded<i64, i64> {
+            self.asked.lock().unwrap().push(keys.to_vec());
+            let is_there = |key: &&i64| **key % 2 == 1 && !self.gone.load(Ordering::SeqCst);
+            Ok(keys.iter().filter(is_there).map(|key| (*key, *key)).collect())
+        }
+    }
+
+    #[tokio::test]
+    async fn only_what_is_there_is_remembered() {
+        let (asked, gone): (Arc<Mutex<Vec<_>>>, Arc<AtomicBool>) = Default::default();
+        let odd = Odd { asked: Arc::clone(&asked), gone: Arc::clone(&gone) };
+        let limits = MemoryLimits { entries_max: 10, age_max: AGE_MAX, queue_max: 100 };
+        let (remembered, task) = remembered_together(odd, limits, 100);
+        tokio::spawn(task.run());
+        let find = |key| remembered.find(key);
+        assert_eq!((find(1).await.unwrap(), find(2).await.unwrap()), (Some(1), None));
+        assert_eq!((find(1).await.unwrap(), find(2).await.unwrap()), (Some(1), None));
+        assert_eq!(*asked.lock().unwrap(), [[1], [2], [2]], "what is not there is looked for every time");
+        // What waits together is read together, but for what is remembered.
+        let found = futures_util::future::join_all([3, 4, 5].map(find)).await;
+        assert!(found.into_iter().map(Result::unwrap).eq([Some(3), None, Some(5)]));
+        assert_eq!(asked.lock().unwrap()[3..], [[3, 4, 5]]);
+
+        gone.store(true, Ordering::SeqCst);
+        remembered.memory.insert(1, ago(AGE_MAX * 3 / 4), 1);
+        // The first one has it read anew, which is done when the second one is answered.
+        assert_eq!((find(1).await.unwrap(), find(2).await.unwrap()), (Some(1), None));
+        assert_eq!(find(1).await.unwrap(), None);
     }
 
     fn ago(age: Duration) -> Instant {

@@ -1,18 +1,26 @@
-//! `[api]`, `[auth]` and `[metrics]`. The values and what they mean for operators stand in `config/default.toml`.
+//! `[api]`, `[auth]`, `[session]`, `[rankings]` and `[metrics]`. The values and what they mean for operators stand in `config/default.toml`.
 
-use std::net::{IpAddr, SocketAddr};
+mod auth;
+mod rankings;
+mod session;
+
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use serde::Deserialize;
 use thiserror::Error;
+
+pub use auth::{AuthMode, AuthSettings};
+pub use rankings::RankingSettings;
+pub use session::{CookieSecurity, SessionSettings};
 
 use crate::domain::filter::FilterLimits;
 use crate::domain::order::OrderLimits;
 use crate::domain::page::PageLimits;
 use crate::domain::product::ProductLimits;
 use crate::group_commit::GroupLimits;
-use crate::store::rankings::Weights;
+use crate::rates::{Rate, RateLimits};
+use crate::server::ConnectionLimits;
 
 /// `[api]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -22,9 +30,24 @@ pub struct ApiSettings {
     pub listen: SocketAddr,
     /// Requests that are worked on at once; one more is refused with 503.
     pub concurrency_max: usize,
+    /// Requests of one address in a minute; 0: no limit. Gateways (`auth.gateway_networks`) have none.
+    pub rate_address_per_minute: u32,
+    /// Of these, so many at once.
+    pub rate_address_burst: u32,
+    /// Requests of one caller in a minute; 0: no limit.
+    pub rate_caller_per_minute: u32,
+    /// Of these, so many at once.
+    pub rate_caller_burst: u32,
+    /// Addresses, and callers, of which is remembered how often they asked.
+    pub rate_keys_max: usize,
     /// How long a request may take.
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
+    /// Connections that are open at once.
+    pub connections_max: usize,
+    /// How long the head of a request may take to come.
+    #[serde(with = "humantime_serde")]
+    pub head_timeout: Duration,
     /// How long a client may take nothing of what is sent to it before its connection is closed.
     #[serde(with = "humantime_serde")]
     pub send_timeout: Duration,
@@ -57,6 +80,10 @@ pub struct ApiSettings {
     pub search_bytes_max: usize,
     /// Products whose names one search compares.
     pub searched_products_max: usize,
+    /// The name of the shop, on its pages.
+    pub shop_name: String,
+    /// Brands that the storefront offers to choose from.
+    pub listed_brands_max: usize,
     /// Products that a filter may match when the list is sorted by counts.
     pub filtered_products_max: usize,
     /// Rows of a page when the request names no size.
@@ -65,6 +92,8 @@ pub struct ApiSettings {
     pub page_size_max: usize,
     /// Rows up to the end of the deepest page.
     pub page_depth_max: usize,
+    /// Whether views of product pages are recorded.
+    pub views_recorded: bool,
     /// How long a page waits for its view to be taken by the writer.
     #[serde(with = "humantime_serde")]
     pub view_wait: Duration,
@@ -128,89 +157,11 @@ pub struct MetricsSettings {
     pub database_url: String,
 }
 
-/// `[rankings]`.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RankingSettings {
-    /// What a view is worth.
-    pub view_weight: f64,
-    /// What a like is worth.
-    pub like_weight: f64,
-    /// What one more in the natural logarithm of the amount sold is worth.
-    pub sales_weight: f64,
-    /// How much of the score of the day (the hour) before a day (an hour) begins with.
-    pub carry_over: f64,
-    /// How old a ranking may be.
-    #[serde(with = "humantime_serde")]
-    pub age_max: Duration,
-    /// Places of a ranking.
-    pub products_max: usize,
-    /// Rankings that are remembered.
-    pub windows_max: usize,
-    /// How long the read of a ranking may take.
-    #[serde(with = "humantime_serde")]
-    pub query_timeout: Duration,
-}
-
-impl RankingSettings {
-    /// Checks what the types cannot say.
-    ///
-    /// # Errors
-    /// [`SettingsError`] names the key.
-    pub fn validate(&self, page_size_max: usize) -> Result<(), SettingsError> {
-        let weights = [
-            ("rankings.view_weight", self.view_weight),
-            ("rankings.like_weight", self.like_weight),
-            ("rankings.sales_weight", self.sales_weight),
-        ];
-        if let Some((key, _)) = weights.into_iter().find(|(_, weight)| !weight.is_finite() || *weight < 0.0) {
-            return refuse(key, "must not be below 0");
-        }
-        if !(0.0..=1.0).contains(&self.carry_over) {
-            return refuse("rankings.carry_over", "must be between 0 and 1");
-        }
-        if self.products_max < page_size_max {
-            return refuse("rankings.products_max", "must not be below api.page_size_max");
-        }
-        if self.windows_max == 0 {
-            return refuse("rankings.windows_max", "must be at least 1");
-        }
-        if self.query_timeout.is_zero() {
-            return refuse("rankings.query_timeout", "must be above zero");
-        }
-        Ok(())
-    }
-
-    pub(crate) const fn weights(&self) -> Weights {
-        Weights {
-            views: self.view_weight,
-            likes: self.like_weight,
-            sales: self.sales_weight,
-            carried: self.carry_over,
-        }
-    }
-}
-
-/// How callers are told apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AuthMode {
-    /// A gateway in front says who calls, by `X-USER-ID` and `X-USER-ROLE`.
-    Gateway,
-}
-
-/// `[auth]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AuthSettings {
-    /// How callers are told apart.
-    pub mode: AuthMode,
-    /// Peers whose `X-USER-*` headers are believed.
-    pub gateway_networks: Vec<IpNet>,
-}
-
 /// The highest `api.stock_max`: what orders give back on top of it stays far from overflowing.
 const STOCK_CEILING: i64 = 1_000_000_000_000;
+
+/// The highest number of a rate: times of the limiter stay far from overflowing.
+const RATE_CEILING: u32 = 1_000_000;
 
 /// Bytes of a text that stands in an index, whose entries have at most 2,700.
 const INDEXED_BYTES_MAX: usize = 1_000;
@@ -262,8 +213,11 @@ impl ApiSettings {
         if self.page_size_max > self.page_depth_max {
             return refuse("api.page_size_max", "must not exceed api.page_depth_max");
         }
-        if self.send_timeout < Duration::from_millis(1) {
-            return refuse("api.send_timeout", "must be at least 1ms");
+        if let Some(key) = self.unusable_rate() {
+            return refuse(key, "must be between 1 and 1000000, or its limit be 0");
+        }
+        if self.head_timeout.is_zero() || self.send_timeout < Duration::from_millis(1) {
+            return refuse("api.head_timeout and api.send_timeout", "must be at least 1ms");
         }
         if self.live_tick.is_zero() || self.live_heartbeat.is_zero() {
             return refuse("api.live_tick and api.live_heartbeat", "must be above zero");
@@ -287,6 +241,8 @@ impl ApiSettings {
     fn zero(&self) -> Option<&'static str> {
         [
             ("api.concurrency_max", self.concurrency_max),
+            ("api.connections_max", self.connections_max),
+            ("api.rate_keys_max", self.rate_keys_max),
             ("api.body_bytes_max", self.body_bytes_max),
             ("api.bulk_products_max", self.bulk_products_max),
             ("api.order_lines_max", self.order_lines_max),
@@ -298,6 +254,7 @@ impl ApiSettings {
             ("api.searched_products_max", self.searched_products_max),
             ("api.filtered_products_max", self.filtered_products_max),
             ("api.page_size_default", self.page_size_default),
+            ("api.listed_brands_max", self.listed_brands_max),
             ("api.order_queue_max", self.order_queue_max),
             ("api.like_queue_max", self.like_queue_max),
             ("api.view_queue_max", self.view_queue_max),
@@ -311,6 +268,14 @@ impl ApiSettings {
         .find_map(|(key, value)| (value == 0).then_some(key))
     }
 
+    pub(crate) const fn connection_limits(&self) -> ConnectionLimits {
+        ConnectionLimits {
+            connections_max: self.connections_max,
+            head_timeout: self.head_timeout,
+            send_timeout: self.send_timeout,
+        }
+    }
+
     fn too_long_for_an_index(&self) -> Option<&'static str> {
         [
             ("api.idempotency_key_bytes_max", self.idempotency_key_bytes_max),
@@ -319,6 +284,29 @@ impl ApiSettings {
         ]
         .into_iter()
         .find_map(|(key, value)| (value > INDEXED_BYTES_MAX).then_some(key))
+    }
+
+    /// A rate that cannot be counted with.
+    fn unusable_rate(&self) -> Option<&'static str> {
+        let RateLimits { address, caller, .. } = self.rate_limits();
+        [
+            ("api.rate_address_per_minute", "api.rate_address_burst", address),
+            ("api.rate_caller_per_minute", "api.rate_caller_burst", caller),
+        ]
+        .into_iter()
+        .filter(|(.., rate)| rate.per_minute > 0)
+        .find_map(|(per_minute, burst, rate)| {
+            let is_usable = |number| (1..=RATE_CEILING).contains(&number);
+            (!is_usable(rate.burst)).then_some(burst).or((!is_usable(rate.per_minute)).then_some(per_minute))
+        })
+    }
+
+    pub(crate) fn rate_limits(&self) -> RateLimits {
+        RateLimits {
+            address: Rate { per_minute: self.rate_address_per_minute, burst: self.rate_address_burst },
+            caller: Rate { per_minute: self.rate_caller_per_minute, burst: self.rate_caller_burst },
+            keys_max: self.rate_keys_max,
+        }
     }
 
     pub(crate) fn product_limits(&self) -> ProductLimits {
@@ -365,42 +353,5 @@ impl ApiSettings {
             size_max: self.page_size_max,
             depth_max: self.page_depth_max,
         }
-    }
-}
-
-impl AuthSettings {
-    /// Whether the headers of this peer are believed.
-    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
-        match self.mode {
-            AuthMode::Gateway => {
-                let peer = peer.to_canonical();
-                self.gateway_networks.iter().any(|network| network.contains(&peer))
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{AuthMode, AuthSettings};
-
-    #[test]
-    fn only_peers_of_the_gateways_networks_are_believed() {
-        let networks = ["127.0.0.0/8", "::1/128", "10.1.0.0/16"];
-        let auth = AuthSettings {
-            mode: AuthMode::Gateway,
-            gateway_networks: networks.map(|network| network.parse().unwrap()).to_vec(),
-        };
-        for (peer, trusted) in [
-            ("127.0.0.1", true),
-            ("::1", true),
-            ("::ffff:10.1.2.3", true),
-            ("10.2.0.1", false),
-            ("192.168.0.1", false),
-            ("fe80::1", false),
-        ] {
-            assert_eq!(auth.trusts(peer.parse().unwrap()), trusted, "{peer}");
-        }
-        assert!(!AuthSettings { gateway_networks: vec![], ..auth }.trusts("127.0.0.1".parse().unwrap()));
     }
 }

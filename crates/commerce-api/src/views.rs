@@ -2,8 +2,8 @@
 //!
 //! What the page says about its view (`View-Recorded`) is exact:
 //! - `true`: the view's event is committed;
-//! - `false`: it is not and never will be — there was no room in the queue, it was withdrawn before the writer took
-//!   it, or its transaction was rolled back;
+//! - `false`: it is not and never will be — none is (`api.views_recorded`), there was no room in the queue, it was withdrawn
+//!   before the writer took it, or its transaction was rolled back;
 //! - `unknown`: the writer took it and its commit did not end in time, or its end is not known (the connection broke).
 //!
 //! A database that is away delays a page by `api.view_wait` and no more.
@@ -16,7 +16,8 @@ use chrono::{DateTime, Utc};
 use crate::commands::Shop;
 use crate::commands::record_views::record_views;
 use crate::error::ApiError;
-use crate::group_commit::{Group, GroupError, Queue};
+use crate::group_commit::{Group, GroupError};
+use crate::hand_over::Queue;
 use crate::metrics;
 use crate::store::Session;
 
@@ -72,7 +73,9 @@ impl Group for ViewGroup {
 
 /// Records views within two waits.
 pub(crate) struct ViewRecorder {
-    pub(crate) queue: Queue<ViewGroup>,
+    /// Whether views are recorded at all.
+    pub(crate) is_on: bool,
+    pub(crate) queue: Queue<View, Recorded>,
     /// For the writer to take it.
     pub(crate) wait: Duration,
     /// For the commit.
@@ -88,6 +91,9 @@ impl ViewRecorder {
     }
 
     async fn hand_over(&self, view: View) -> Recorded {
+        if !self.is_on {
+            return Recorded::No;
+        }
         let Ok(mut waiting) = self.queue.submit(view) else { return Recorded::No };
         let early = tokio::time::timeout(self.wait, waiting.answer()).await;
         if let Ok(Some(outcome)) = early {

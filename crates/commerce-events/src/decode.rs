@@ -7,6 +7,7 @@ use crate::event::{
     CatalogEvent, Event, OrderEvent, OrderV1, ProductLikeV1, ProductViewV1, StockEvent, StockV1, TypeName,
     ViewEvent,
 };
+use crate::json;
 use crate::limits::{LINES_MAX, ORDER_AMOUNT_MAX, QUANTITY_MAX, UNIT_PRICE_MAX};
 
 /// Why a payload is not an event of the contract. None of these can succeed on a second try.
@@ -69,13 +70,18 @@ pub fn decode(type_name: &str, key: Option<&[u8]>, payload: Option<&[u8]>) -> Re
     let event = parse(known, payload)?;
     validate(&event)?;
     let expected = event.aggregate_id();
-    if key.and_then(|bytes| std::str::from_utf8(bytes).ok()).and_then(|text| text.parse().ok())
-        == Some(expected)
-    {
+    if key.and_then(id_of_key) == Some(expected) {
         Ok(event)
     } else {
         Err(DecodeError::KeyMismatch { expected })
     }
+}
+
+/// The id that a key names in the one way to write it: `7`, `07` and `+7` are three keys, perhaps in three partitions.
+fn id_of_key(key: &[u8]) -> Option<i64> {
+    let first = key.first()?;
+    let text = matches!(first, b'1'..=b'9').then(|| std::str::from_utf8(key).ok())??;
+    text.parse().ok()
 }
 
 fn find_type(type_name: &str) -> Result<TypeName, DecodeError> {
@@ -92,8 +98,7 @@ fn find_type(type_name: &str) -> Result<TypeName, DecodeError> {
 
 fn parse(known: TypeName, payload: &[u8]) -> Result<Event, DecodeError> {
     fn read<T: DeserializeOwned>(known: TypeName, payload: &[u8]) -> Result<T, DecodeError> {
-        serde_json::from_slice(payload)
-            .map_err(|source| DecodeError::Malformed { type_name: known.as_str(), source })
+        json::read(payload).map_err(|source| DecodeError::Malformed { type_name: known.as_str(), source })
     }
     Ok(match known {
         TypeName::ProductLiked => Event::Catalog(CatalogEvent::Liked(read::<ProductLikeV1>(known, payload)?)),

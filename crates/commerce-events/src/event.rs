@@ -1,7 +1,12 @@
 //! The events as Rust types. Field order is wire order.
 
+#[cfg(feature = "schema")]
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::json::objects;
+#[cfg(feature = "schema")]
+use crate::limits::{LINES_MAX, QUANTITY_MAX, UNIT_PRICE_MAX};
 use crate::topic;
 
 /// The wire name of an event type: the value of `ce_type`.
@@ -84,9 +89,11 @@ impl TypeName {
 
 /// `ProductLiked`, `ProductUnliked`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ProductLikeV1 {
     /// The product.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub product_id: i64,
     /// The buyer.
     pub user_id: i64,
@@ -94,48 +101,62 @@ pub struct ProductLikeV1 {
 
 /// One line of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct OrderLineV1 {
     /// The product.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub product_id: i64,
-    /// Units, at least 1.
+    /// Units.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = QUANTITY_MAX)))]
     pub quantity: i64,
-    /// Minor units for one unit.
+    /// Price of one unit, in minor units of the currency.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = UNIT_PRICE_MAX)))]
     pub unit_price: i64,
 }
 
 /// `OrderCompleted`, `OrderCancelled`: every line, so that a consumer needs no other source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct OrderV1 {
     /// The order.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub order_id: i64,
-    /// The buyer; absent for recorded history without one.
+    /// The buyer; absent in recorded history without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<i64>,
-    /// At least one line.
+    /// The lines.
+    #[serde(deserialize_with = "objects")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = LINES_MAX)))]
     pub lines: Vec<OrderLineV1>,
 }
 
 /// `StockDepleted`, `StockReplenished`: the state after the change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct StockV1 {
     /// The product.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub product_id: i64,
     /// Units in stock after the change.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0)))]
     pub quantity: i64,
-    /// The stock's version after the change, at least 1.
+    /// The stock's version after the change: it grows with every change, so the highest tells the state.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub version: i64,
 }
 
 /// `ProductViewed`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ProductViewV1 {
     /// The product.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub product_id: i64,
-    /// The buyer, when known.
+    /// The buyer; absent when nobody is signed in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<i64>,
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
-use commerce_api::{ApiSettings, AuthSettings, MetricsSettings, RankingSettings};
+use commerce_api::{ApiSettings, AuthSettings, MetricsSettings, RankingSettings, SessionSettings};
 use commerce_streamer::{BreakerSettings, SweeperSettings};
 use inbox::dead_letter::{PublisherSettings, RedriveSettings};
 use inbox::{BlockedLimits, ConsumerSettings, FloodLimits, UnknownTypes};
@@ -35,6 +35,7 @@ pub(crate) struct Config {
     pub(crate) redis: RedisSettings,
     pub(crate) cache: CacheSettings,
     pub(crate) auth: AuthSettings,
+    pub(crate) session: SessionSettings,
     pub(crate) api: ApiSettings,
     pub(crate) rankings: RankingSettings,
     pub(crate) outbox: OutboxSettings,

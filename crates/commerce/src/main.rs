@@ -49,6 +49,8 @@ enum Command {
     DeadLetters(Box<cmd::dead_letters::Arguments>),
     /// Look at the outbox, and act on what is parked
     Outbox(cmd::outbox::Arguments),
+    /// Issue tokens for callers, look at them, or revoke them
+    Token(cmd::token::Arguments),
     /// Check what the roles need, and say what is wrong
     Doctor(cmd::doctor::Arguments),
     /// Print the settings in use, secrets masked
@@ -91,6 +93,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Verify(arguments) => cmd::verify::run(&config, arguments).await,
         Command::DeadLetters(arguments) => cmd::dead_letters::run(&config, *arguments).await,
         Command::Outbox(arguments) => cmd::outbox::run(&config, arguments).await,
+        Command::Token(arguments) => cmd::token::run(&config, arguments).await,
         Command::Doctor(arguments) => cmd::doctor::run(&config, &arguments).await,
         Command::Config(_) => Ok(ExitCode::SUCCESS),
     }

@@ -35,6 +35,10 @@ pub enum TaskKind {
     CountOrderReader,
     /// Reads of rankings: answers until the server has ended.
     RankingReader,
+    /// Batch reads of tokens: answers until the server has ended.
+    TokenReader,
+    /// Batch reads of sessions: answers until the server has ended.
+    SessionReader,
     /// Reads of watched products: drops at once and ends every stream of them, so that the server can end.
     LiveTicker,
     /// Outbox ticks: drops at once.
@@ -65,6 +69,8 @@ impl fmt::Display for TaskKind {
             Self::CountReader => "count-reader",
             Self::CountOrderReader => "count-order-reader",
             Self::RankingReader => "ranking-reader",
+            Self::TokenReader => "token-reader",
+            Self::SessionReader => "session-reader",
             Self::LiveTicker => "live-ticker",
             Self::Ticker => "ticker",
             Self::Retention => "retention",

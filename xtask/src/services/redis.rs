@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use super::fetch::{self, Part};
 use super::state::{Session, create_open_dir};
+use crate::process::find_program;
 
 /// Names of servers that speak the same protocol.
 const INSTALLED: [&str; 2] = ["redis-server", "valkey-server"];
@@ -15,7 +16,7 @@ const INSTALLED: [&str; 2] = ["redis-server", "valkey-server"];
 pub(super) fn prepare(session: &Session) -> Result<Command> {
     let directory = session.paths.run.join("redis");
     create_open_dir(&directory)?;
-    let server = match installed() {
+    let server = match find_program(&INSTALLED) {
         Some(server) => server,
         None => fetched(&fetch::part(session, Part::Redis)?)?,
     };
@@ -28,13 +29,6 @@ pub(super) fn prepare(session: &Session) -> Result<Command> {
     ]);
     command.args(["--save", "", "--appendonly", "no", "--daemonize", "no"]);
     Ok(command)
-}
-
-fn installed() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .flat_map(|directory| INSTALLED.map(|name| directory.join(name)))
-        .find(|server| server.is_file())
 }
 
 fn fetched(directory: &Path) -> Result<PathBuf> {

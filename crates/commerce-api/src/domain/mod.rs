@@ -8,6 +8,8 @@ pub(crate) mod placing;
 pub(crate) mod product;
 pub(crate) mod ranking;
 pub(crate) mod request;
+pub(crate) mod secret;
+pub(crate) mod token;
 
 pub use order::{Line, OrderKind};
 pub(crate) use product::NewProduct;

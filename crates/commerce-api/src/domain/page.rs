@@ -58,11 +58,37 @@ pub(crate) enum Sort {
     ViewsDesc,
 }
 
+impl Sort {
+    /// All of them, in the order in which they are offered.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Latest, Self::LikesDesc, Self::SalesDesc, Self::ViewsDesc, Self::PriceAsc, Self::PriceDesc];
+
+    /// The value in queries.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Latest => "latest",
+            Self::PriceAsc => "price_asc",
+            Self::PriceDesc => "price_desc",
+            Self::LikesDesc => "likes_desc",
+            Self::SalesDesc => "sales_desc",
+            Self::ViewsDesc => "views_desc",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Page, PageLimits};
+    use super::{Page, PageLimits, Sort};
 
     const LIMITS: PageLimits = PageLimits { size_default: 20, size_max: 100, depth_max: 1_000 };
+
+    #[test]
+    fn a_sort_is_read_as_it_is_written() {
+        for sort in Sort::ALL {
+            let value = serde_json::Value::from(sort.as_str());
+            assert_eq!(serde_json::from_value::<Sort>(value).unwrap(), sort);
+        }
+    }
 
     #[test]
     fn pages_are_bounded_in_size_and_depth() {

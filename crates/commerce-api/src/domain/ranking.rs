@@ -38,6 +38,9 @@ pub(crate) enum Period {
 }
 
 impl Period {
+    /// All of them, the shortest first.
+    pub(crate) const ALL: [Self; 4] = [Self::Hourly, Self::Daily, Self::Weekly, Self::Monthly];
+
     /// The value in queries and labels.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {

@@ -24,12 +24,17 @@ use crate::error::ApiError;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ProductRequest {
+    #[schema(min_length = 1)]
     code: String,
+    #[schema(min_length = 1)]
     name: String,
+    #[schema(min_length = 1)]
     brand: Option<String>,
     /// Minor units.
+    #[schema(minimum = 0, maximum = 1_000_000_000)]
     price: i64,
     /// Units in stock.
+    #[schema(minimum = 0, maximum = 1_000_000_000_000_i64)]
     stock: i64,
 }
 
@@ -37,12 +42,14 @@ pub(super) struct ProductRequest {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChangeProductRequest {
+    #[schema(min_length = 1)]
     name: Option<String>,
     /// Null takes the brand away.
     #[serde(default, deserialize_with = "named")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, min_length = 1)]
     brand: Option<Option<String>>,
     /// Minor units.
+    #[schema(minimum = 0, maximum = 1_000_000_000)]
     price: Option<i64>,
 }
 
@@ -54,12 +61,14 @@ fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Str
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ProductsRequest {
+    #[schema(min_items = 1)]
     products: Vec<ProductRequest>,
 }
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StockRequest {
+    #[schema(minimum = 0, maximum = 1_000_000_000_000_i64)]
     quantity: i64,
 }
 
@@ -67,6 +76,7 @@ pub(super) struct StockRequest {
 #[serde(deny_unknown_fields)]
 pub(super) struct AdjustStockRequest {
     /// Units to add, or to take when negative.
+    #[schema(minimum = -1_000_000_000_000_i64, maximum = 1_000_000_000_000_i64)]
     delta: i64,
     /// Refused when the stock has another version: a repeated request then changes nothing twice.
     version: Option<i64>,

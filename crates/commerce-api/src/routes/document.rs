@@ -11,17 +11,26 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::response::{Response as OpenApiResponse, ResponseBuilder};
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::{Content, OpenApi, RefOr};
 use utoipa::{Modify, OpenApi as _, ToSchema};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::envelope::Failure;
+use crate::domain::token::Scope;
 
 /// Where the document is.
 const DOCUMENT_PATH: &str = "/openapi.json";
 /// Where its pages are.
 const PAGES_PATH: &str = "/docs";
+/// Who the buyer is, by the gateway's word.
+const BUYER: &str = "buyer";
+/// What he is beside, by the gateway's word.
+const ROLE: &str = "role";
+/// Both, by a token.
+const TOKEN: &str = "token";
 /// Nothing from anywhere else; the pages set styles on their elements and draw icons from `data:`.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
@@ -53,13 +62,18 @@ struct Callers;
 impl Modify for Callers {
     fn modify(&self, document: &mut OpenApi) {
         let components = document.components.get_or_insert_default();
+        let token = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("`ct_…`, with `auth.mode = \"token\"`; the other two are ignored then. The scope of each route stands with it."))
+            .build();
+        components.add_security_scheme(TOKEN, SecurityScheme::Http(token));
         for (scheme, header, text) in [
             (
-                "buyer",
+                BUYER,
                 "X-USER-ID",
-                "The buyer's id, from a gateway that is trusted (`auth.gateway_networks`).",
+                "The buyer's id, from a gateway that is trusted (`auth.gateway_networks`), with `auth.mode = \"gateway\"`.",
             ),
-            ("role", "X-USER-ROLE", "`admin` may change products; from the same gateway."),
+            (ROLE, "X-USER-ROLE", "`admin` may change products; from the same gateway."),
         ] {
             let key = ApiKey::Header(ApiKeyValue::with_description(header, text));
             components.add_security_scheme(scheme, SecurityScheme::ApiKey(key));
@@ -80,7 +94,10 @@ pub(super) fn complete(mut document: OpenApi) -> String {
             .into_iter()
             .flatten()
     });
-    operations.for_each(add_failure);
+    for operation in operations {
+        add_failure(operation);
+        add_token(operation);
+    }
     let mut text = document.to_pretty_json().expect("a document is plain data");
     text.push('\n');
     text
@@ -93,6 +110,19 @@ fn add_failure(operation: &mut Operation) {
         .content("application/json", Content::new(Some(Failure::schema_reference())))
         .build();
     operation.responses.responses.insert("default".to_owned(), RefOr::T(failure));
+}
+
+/// A route says whom it serves in the words of the gateway; here the token is added that does the same.
+fn add_token(operation: &mut Operation) {
+    let none = || [""; 0];
+    let buyer = SecurityRequirement::new(BUYER, none());
+    let merchant = buyer.clone().add(ROLE, none());
+    let Some(security) = &mut operation.security else { return };
+    for (gateways, scope) in [(buyer, Scope::Buyer), (merchant, Scope::Admin)] {
+        if security.contains(&gateways) {
+            security.push(SecurityRequirement::new(TOKEN, [scope.as_str()]));
+        }
+    }
 }
 
 impl Failure {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::http::header::{ACCEPT_LANGUAGE, CONTENT_LANGUAGE, RETRY_AFTER};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::header::{CONTENT_LANGUAGE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use crate::error::ApiError;
 use crate::error_code::ErrorCode;
+use crate::language::Language;
 
 /// A successful answer.
 #[derive(Serialize, ToSchema)]
@@ -54,41 +55,6 @@ struct FailureMeta {
     message: &'static str,
 }
 
-/// Languages that messages exist in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Language {
-    English,
-    Korean,
-}
-
-impl Language {
-    /// The one of ours that `Accept-Language` likes best; English when it names neither.
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let accepted = headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let mut best = (0.0, Self::English);
-        for range in accepted.split(',') {
-            let (tag, parameters) = range.split_once(';').unwrap_or((range, ""));
-            let weight = parameters.trim().strip_prefix("q=").map_or(1.0, |q| q.parse().unwrap_or(0.0));
-            let language = match tag.trim().split('-').next().unwrap_or_default() {
-                primary if primary.eq_ignore_ascii_case("ko") => Self::Korean,
-                primary if primary.eq_ignore_ascii_case("en") => Self::English,
-                _ => continue,
-            };
-            if weight > best.0 {
-                best = (weight, language);
-            }
-        }
-        best.1
-    }
-
-    const fn tag(self) -> &'static str {
-        match self {
-            Self::English => "en",
-            Self::Korean => "ko",
-        }
-    }
-}
-
 /// Answers with data.
 pub(crate) fn success<T: Serialize>(status: StatusCode, data: T) -> Response {
     let meta = SuccessMeta { result: "SUCCESS", error_code: (), message: () };
@@ -120,10 +86,24 @@ pub(crate) fn render(error: &ApiError, language: Language, retry_after: Duration
     let mut response = (code.status(), Json(Failure { meta, data: details(error) })).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()));
-    if code.status() == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
+    if let Some(wait) = wait(error, retry_after) {
+        headers.insert(RETRY_AFTER, wait);
     }
     response
+}
+
+/// `Retry-After` of an error that passes.
+pub(crate) fn wait(error: &ApiError, retry_after: Duration) -> Option<HeaderValue> {
+    let wait = match error {
+        ApiError::TooManyRequests { retry_after } => Some(*retry_after),
+        _ => (error.code().status() == StatusCode::SERVICE_UNAVAILABLE).then_some(retry_after),
+    };
+    wait.map(|wait| HeaderValue::from(whole_seconds(wait)))
+}
+
+/// The first whole second at which the time is over, never the running one.
+fn whole_seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 /// What clients can act on.
@@ -144,6 +124,7 @@ fn details(error: &ApiError) -> Value {
         | ApiError::IdempotencyKeyReused
         | ApiError::BodyTooLarge
         | ApiError::UnsupportedMediaType
+        | ApiError::TooManyRequests { .. }
         | ApiError::Overloaded
         | ApiError::TimedOut
         | ApiError::Away(_)
@@ -153,27 +134,14 @@ fn details(error: &ApiError) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::header::ACCEPT_LANGUAGE;
-    use axum::http::{HeaderMap, HeaderValue};
+    use std::time::Duration;
 
-    use super::Language;
+    use super::whole_seconds;
 
     #[test]
-    fn the_best_accepted_language_of_ours_is_chosen() {
-        for (accepted, language) in [
-            ("", Language::English),
-            ("ko", Language::Korean),
-            ("ko-KR,ko;q=0.9,en;q=0.8", Language::Korean),
-            ("en;q=0.2, KO;q=0.9", Language::Korean),
-            ("en,ko;q=0.9", Language::English),
-            ("fr, ko;q=0.1", Language::Korean),
-            ("ko;q=x", Language::English),
-            ("*;q=;,,;;ko;q=0", Language::English),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(ACCEPT_LANGUAGE, HeaderValue::from_static(accepted));
-            assert_eq!(Language::of(&headers), language, "{accepted}");
+    fn who_waits_as_long_as_he_is_told_has_waited_long_enough() {
+        for (millis, told) in [(0, 1), (1, 1), (1_000, 1), (1_001, 2), (9_999, 10), (60_000, 60)] {
+            assert_eq!(whole_seconds(Duration::from_millis(millis)), told, "{millis}");
         }
-        assert_eq!(Language::of(&HeaderMap::new()), Language::English);
     }
 }

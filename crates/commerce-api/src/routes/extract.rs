@@ -1,12 +1,11 @@
 //! Parts of requests, checked: callers, ids, pages, bodies.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::rejection::FailedToBufferBody::LengthLimitError;
-use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
@@ -14,6 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
 
+use super::caller::{Caller, find_caller, find_visitor};
 use crate::App;
 use crate::commands::Context;
 use crate::domain::InvalidInput;
@@ -23,12 +23,8 @@ use crate::domain::ranking::{Period, Window, parse_date};
 use crate::domain::request::{check_idempotency_key, is_traceparent, parse_id};
 use crate::error::ApiError;
 
-const USER_ID: &str = "x-user-id";
-const USER_ROLE: &str = "x-user-role";
 const TRACEPARENT: &str = "traceparent";
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
-/// The role that may change products.
-const ADMIN: &str = "admin";
 
 /// The id in the path.
 pub(crate) struct PathId(pub(crate) i64);
@@ -51,12 +47,16 @@ impl FromRequestParts<Arc<App>> for Buyer {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        let user_id = caller(parts, app)?.ok_or(ApiError::Unauthenticated)?;
-        Ok(Self(Context { user_id, now: app.shop.now(), traceparent: traceparent(&parts.headers) }))
+        let caller = find_caller(parts, app).await?.ok_or(ApiError::Unauthenticated)?;
+        if !caller.is_buyer {
+            return Err(ApiError::Forbidden);
+        }
+        Ok(Self(context(&caller, parts, app)))
     }
 }
 
 /// Whoever looks at a page: a buyer, or nobody in particular.
+#[derive(Clone)]
 pub(crate) struct Visitor {
     pub(crate) user_id: Option<i64>,
     pub(crate) traceparent: Option<String>,
@@ -66,13 +66,8 @@ impl FromRequestParts<Arc<App>> for Visitor {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        // Headers that are not believed do not close a public page; they are not there.
-        let user_id = match caller(parts, app) {
-            Ok(user_id) => user_id,
-            Err(ApiError::Forbidden) => None,
-            Err(error) => return Err(error),
-        };
-        Ok(Self { user_id, traceparent: traceparent(&parts.headers) })
+        let caller = find_visitor(parts, app).await?;
+        Ok(Self { user_id: caller.map(|caller| caller.user_id), traceparent: traceparent(&parts.headers) })
     }
 }
 
@@ -83,14 +78,17 @@ impl FromRequestParts<Arc<App>> for Admin {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        let Buyer(context) = Buyer::from_request_parts(parts, app).await?;
-        let role = only(&parts.headers, USER_ROLE).map_err(|Repeated| ApiError::Forbidden)?;
-        if role.is_some_and(|role| role.as_bytes() == ADMIN.as_bytes()) {
-            Ok(Self(context))
-        } else {
-            Err(ApiError::Forbidden)
+        let caller = find_caller(parts, app).await?.ok_or(ApiError::Unauthenticated)?;
+        if !caller.is_admin {
+            return Err(ApiError::Forbidden);
         }
+        Ok(Self(context(&caller, parts, app)))
     }
+}
+
+fn context(caller: &Caller, parts: &Parts, app: &App) -> Context {
+    let user_id = caller.user_id;
+    Context { user_id, now: app.shop.now(), traceparent: traceparent(&parts.headers) }
 }
 
 /// The client's key for an order, if it sent one.
@@ -112,7 +110,7 @@ pub(crate) struct Slice(pub(crate) Page);
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct SliceQuery {
+pub(crate) struct SliceQuery {
     /// From 0.
     page: Option<usize>,
     /// Rows of a page.
@@ -137,7 +135,7 @@ pub(crate) struct Listing {
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct ListingQuery {
+pub(crate) struct ListingQuery {
     /// From 0.
     page: Option<usize>,
     /// Rows of a page.
@@ -145,19 +143,38 @@ pub(super) struct ListingQuery {
     /// `latest` when none is named.
     sort: Option<Sort>,
     /// Exactly this brand.
-    brand: Option<String>,
+    pub(crate) brand: Option<String>,
     /// Part of the name, in either case of letters.
-    q: Option<String>,
+    pub(crate) q: Option<String>,
+}
+
+impl ListingQuery {
+    /// As a form is filled in: a field that is left blank asks for nothing.
+    pub(crate) fn without_blanks(mut self) -> Self {
+        let is_filled = |text: &String| !text.trim().is_empty();
+        self.brand = self.brand.filter(is_filled);
+        self.q = self.q.filter(is_filled);
+        self
+    }
+}
+
+impl Listing {
+    /// What `query` asks for.
+    ///
+    /// # Errors
+    /// A rule that it breaks.
+    pub(crate) fn new(query: ListingQuery, app: &App) -> Result<Self, InvalidInput> {
+        let page = Page::new(query.page, query.size, app.settings.page_limits())?;
+        let filter = Filter::new(query.brand, query.q.as_deref(), app.settings.filter_limits())?;
+        Ok(Self { page, sort: query.sort.unwrap_or(Sort::Latest), filter })
+    }
 }
 
 impl FromRequestParts<Arc<App>> for Listing {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        let query: ListingQuery = query(parts, app).await?;
-        let page = Page::new(query.page, query.size, app.settings.page_limits())?;
-        let filter = Filter::new(query.brand, query.q.as_deref(), app.settings.filter_limits())?;
-        Ok(Self { page, sort: query.sort.unwrap_or(Sort::Latest), filter })
+        Ok(Self::new(query(parts, app).await?, app)?)
     }
 }
 
@@ -169,7 +186,7 @@ pub(crate) struct RankingSlice {
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct RankingQuery {
+pub(crate) struct RankingQuery {
     /// A day of Seoul as `yyyyMMdd`; today when none is named.
     #[param(pattern = "^[0-9]{8}$")]
     date: Option<String>,
@@ -198,6 +215,17 @@ impl FromRequestParts<Arc<App>> for RankingSlice {
     }
 }
 
+/// The query, read as `T`.
+pub(crate) struct Parameters<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Parameters<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        Ok(Self(query(parts, app).await?))
+    }
+}
+
 async fn query<T: DeserializeOwned + Send>(parts: &mut Parts, app: &Arc<App>) -> Result<T, ApiError> {
     let Query(query) = Query::<T>::from_request_parts(parts, app).await.map_err(|_| InvalidInput::Query)?;
     Ok(query)
@@ -213,13 +241,18 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
         if !is_json(request.headers().get(CONTENT_TYPE)) {
             return Err(ApiError::UnsupportedMediaType);
         }
-        let bytes = Bytes::from_request(request, app).await.map_err(|rejection| match rejection {
-            BytesRejection::FailedToBufferBody(LengthLimitError(_)) => ApiError::BodyTooLarge,
-            _ => InvalidInput::Body.into(),
-        })?;
+        let bytes = body(request, app).await?;
         // serde_json bounds the depth by itself.
         Ok(Self(serde_json::from_slice(&bytes).map_err(|_| InvalidInput::Body)?))
     }
+}
+
+/// The bytes of a body within its limit.
+pub(crate) async fn body(request: Request, app: &Arc<App>) -> Result<Bytes, ApiError> {
+    Bytes::from_request(request, app).await.map_err(|rejection| match rejection {
+        BytesRejection::FailedToBufferBody(LengthLimitError(_)) => ApiError::BodyTooLarge,
+        _ => InvalidInput::Body.into(),
+    })
 }
 
 fn is_json(content_type: Option<&HeaderValue>) -> bool {
@@ -228,23 +261,10 @@ fn is_json(content_type: Option<&HeaderValue>) -> bool {
     media_type.eq_ignore_ascii_case("application/json")
 }
 
-/// Who calls, by the gateway's word. `Forbidden` when somebody says it who is not the gateway.
-fn caller(parts: &Parts, app: &App) -> Result<Option<i64>, ApiError> {
-    let Some(value) = only(&parts.headers, USER_ID).map_err(|Repeated| ApiError::Unauthenticated)? else {
-        return Ok(None);
-    };
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
-    if !peer.is_some_and(|peer| app.auth.trusts(peer)) {
-        return Err(ApiError::Forbidden);
-    }
-    let id = value.to_str().ok().and_then(|text| parse_id(text).ok());
-    id.map(Some).ok_or(ApiError::Unauthenticated)
-}
-
 /// A header was given more than once; which of its values a proxy checked is anybody's guess.
-struct Repeated;
+pub(super) struct Repeated;
 
-fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue>, Repeated> {
+pub(super) fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue>, Repeated> {
     let mut values = headers.get_all(name).into_iter();
     match (values.next(), values.next()) {
         (value, None) => Ok(value),
@@ -253,7 +273,7 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue
 }
 
 /// Passed on when valid, else left out: tracing never decides about a request.
-fn traceparent(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn traceparent(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(TRACEPARENT)?.to_str().ok()?;
     is_traceparent(text).then(|| text.to_owned())
 }

@@ -1,18 +1,24 @@
-//! Around every request: a place among those worked on, a time limit, the error's body, metrics and one log line.
+//! Around every request: the limit of its address, a place among those worked on, a time limit, the error's body or page, metrics and
+//! one log line.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::http::Method;
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::http::header::WWW_AUTHENTICATE;
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 use tracing::field::display;
 
-use super::envelope::{Language, render};
+use super::envelope::render;
 use crate::App;
 use crate::error::{ApiError, Chain};
+use crate::language::Language;
 use crate::metrics::{self, InFlight};
+use crate::pages::Reader;
+use crate::settings::AuthMode;
 
 /// The label of a request that matched no route: paths are the caller's to choose, labels are not.
 const NO_ROUTE: &str = "none";
@@ -20,12 +26,19 @@ const NO_ROUTE: &str = "none";
 pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let language = Language::of(request.headers());
+    let reader = Reader::of(&request);
     let method = method_label(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let mut response = admit(&app, request, next).await;
     let error = response.extensions_mut().remove::<Arc<ApiError>>();
     if let Some(error) = &error {
-        response = render(error, language, app.settings.retry_after);
+        let retry_after = app.settings.retry_after;
+        let page = reader.and_then(|reader| reader.page(&app, error, retry_after).ok());
+        let is_page = page.is_some();
+        response = page.unwrap_or_else(|| render(error, language, retry_after));
+        if !is_page && app.auth.mode == AuthMode::Token && response.status() == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
     }
     let route = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
     let status = response.status().as_u16();
@@ -56,6 +69,9 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
 }
 
 async fn admit(app: &App, request: Request, next: Next) -> Response {
+    if let Err(error) = admit_peer(app, &request) {
+        return error.into_response();
+    }
     let Ok(_permit) = app.concurrency.try_acquire() else {
         return ApiError::Overloaded.into_response();
     };
@@ -63,6 +79,15 @@ async fn admit(app: &App, request: Request, next: Next) -> Response {
     match tokio::time::timeout(app.settings.request_timeout, next.run(request)).await {
         Ok(response) => response,
         Err(_elapsed) => ApiError::TimedOut.into_response(),
+    }
+}
+
+/// A gateway calls for many, so its address tells nothing.
+fn admit_peer(app: &App, request: &Request) -> Result<(), ApiError> {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+    match peer.filter(|peer| !app.auth.is_gateway(*peer)) {
+        Some(peer) => app.rates.admit_address(peer),
+        None => Ok(()),
     }
 }
 

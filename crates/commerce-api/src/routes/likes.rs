@@ -13,6 +13,7 @@ use super::extract::{Buyer, PathId, Slice, SliceQuery};
 use super::products::{PageResponse, ProductResponse, product_page};
 use crate::App;
 use crate::commands::like_product::LikeProduct;
+use crate::domain::page::Page;
 use crate::error::ApiError;
 use crate::store::Session;
 use crate::store::likes::list_liked;
@@ -88,8 +89,17 @@ pub(super) async fn list(
     Buyer(context): Buyer,
     Slice(page): Slice,
 ) -> Result<Response, ApiError> {
+    Ok(success(StatusCode::OK, load_liked(&app, context.user_id, page).await?))
+}
+
+/// A page of what this buyer likes.
+pub(crate) async fn load_liked(
+    app: &App,
+    user_id: i64,
+    page: Page,
+) -> Result<PageResponse<ProductResponse>, ApiError> {
     let mut session = Session::open(&app.shop.pool).await?;
-    let ids = list_liked(&mut session, context.user_id, page).await?;
+    let ids = list_liked(&mut session, user_id, page).await?;
     session.release();
-    Ok(success(StatusCode::OK, product_page(&app, ids, page).await?))
+    product_page(app, ids, page).await
 }

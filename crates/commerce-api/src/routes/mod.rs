@@ -1,15 +1,16 @@
 //! The buyers' and the merchant's HTTP: requests in, envelopes out. Rules stand in `domain`, effects in `commands`.
 
 mod admin;
+mod caller;
 mod document;
-mod envelope;
-mod extract;
+pub(crate) mod envelope;
+pub(crate) mod extract;
 mod guard;
-mod likes;
+pub(crate) mod likes;
 mod live;
-mod orders;
-mod products;
-mod rankings;
+pub(crate) mod orders;
+pub(crate) mod products;
+pub(crate) mod rankings;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use utoipa_axum::routes;
 
 use crate::App;
 use crate::error::ApiError;
+use crate::pages;
 
 /// Every route, behind one guard.
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -29,6 +31,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     router
         .layer(Extension(document::Served(Bytes::from(document))))
         .merge(document::pages())
+        .merge(pages::router(app.settings.body_bytes_max))
         .method_not_allowed_fallback(async || ApiError::NoMethod)
         .fallback(async || ApiError::NoRoute)
         .layer(CatchPanicLayer::custom(envelope::panicked))

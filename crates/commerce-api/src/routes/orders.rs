@@ -17,6 +17,7 @@ use crate::commands::cancel_order::cancel_order;
 use crate::commands::place_order::{PlaceOrder, Placed};
 use crate::domain::Line;
 use crate::domain::order::{Wanted, merge_lines};
+use crate::domain::page::Page;
 use crate::error::ApiError;
 use crate::store::Session;
 use crate::store::orders::{OrderRow, find_order, list_lines, list_orders};
@@ -24,13 +25,16 @@ use crate::store::orders::{OrderRow, find_order, list_lines, list_orders};
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PlaceOrderRequest {
+    #[schema(min_items = 1)]
     items: Vec<ItemRequest>,
 }
 
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct ItemRequest {
+    #[schema(minimum = 1)]
     product_id: i64,
+    #[schema(minimum = 1, maximum = 1_000_000)]
     quantity: i64,
 }
 
@@ -153,15 +157,24 @@ pub(super) async fn show(
     Buyer(context): Buyer,
     PathId(order_id): PathId,
 ) -> Result<Response, ApiError> {
+    let (order, lines) = load_order(&app, context.user_id, order_id).await?;
+    Ok(success(StatusCode::OK, OrderResponse::new(order, Some(&lines))))
+}
+
+/// An order of this buyer with its lines.
+pub(crate) async fn load_order(
+    app: &App,
+    user_id: i64,
+    order_id: i64,
+) -> Result<(OrderRow, Vec<Line>), ApiError> {
     let mut session = Session::open(&app.shop.pool).await?;
-    let order = find_order(&mut session, context.user_id, order_id).await?;
+    let order = find_order(&mut session, user_id, order_id).await?;
     let lines = match &order {
         Some(order) => list_lines(&mut session, order.id).await?,
         None => Vec::new(),
     };
     session.release();
-    let order = order.ok_or(ApiError::NoOrder)?;
-    Ok(success(StatusCode::OK, OrderResponse::new(order, Some(&lines))))
+    Ok((order.ok_or(ApiError::NoOrder)?, lines))
 }
 
 /// Lists the buyer's orders, the newest first, without their lines.
@@ -182,13 +195,23 @@ pub(super) async fn list(
     Buyer(context): Buyer,
     Slice(page): Slice,
 ) -> Result<Response, ApiError> {
+    let (orders, has_next) = load_orders(&app, context.user_id, page).await?;
+    let items = orders.into_iter().map(|order| OrderResponse::new(order, None)).collect();
+    Ok(success(StatusCode::OK, PageResponse { items, page: page.number, size: page.size, has_next }))
+}
+
+/// A page of this buyer's orders, and whether there are more.
+pub(crate) async fn load_orders(
+    app: &App,
+    user_id: i64,
+    page: Page,
+) -> Result<(Vec<OrderRow>, bool), ApiError> {
     let mut session = Session::open(&app.shop.pool).await?;
-    let mut orders = list_orders(&mut session, context.user_id, page).await?;
+    let mut orders = list_orders(&mut session, user_id, page).await?;
     session.release();
     let has_next = orders.len() > page.size;
     orders.truncate(page.size);
-    let items = orders.into_iter().map(|order| OrderResponse::new(order, None)).collect();
-    Ok(success(StatusCode::OK, PageResponse { items, page: page.number, size: page.size, has_next }))
+    Ok((orders, has_next))
 }
 
 /// Cancels one of the buyer's orders; again changes nothing.

@@ -17,7 +17,7 @@ use crate::counts::ShownCounts;
 use crate::domain::page::{Page, Sort};
 use crate::error::ApiError;
 use crate::listing::{Listed, list_page};
-use crate::views::View;
+use crate::views::{Recorded, View};
 
 /// Whether the page's view is committed: `true`, `false` (and never will be) or `unknown`.
 const VIEW_RECORDED: HeaderName = HeaderName::from_static("view-recorded");
@@ -25,20 +25,20 @@ const VIEW_RECORDED: HeaderName = HeaderName::from_static("view-recorded");
 /// A product as buyers see it. Counts are null when none are known.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct ProductResponse {
-    pub(super) product_id: i64,
-    code: String,
-    name: String,
+pub(crate) struct ProductResponse {
+    pub(crate) product_id: i64,
+    pub(crate) code: String,
+    pub(crate) name: String,
     /// Null when no brand is named.
-    brand: Option<String>,
+    pub(crate) brand: Option<String>,
     /// Minor units.
-    price: i64,
-    sold_out: bool,
-    like_count: Option<i64>,
-    sales_count: Option<i64>,
-    view_count: Option<i64>,
+    pub(crate) price: i64,
+    pub(crate) sold_out: bool,
+    pub(crate) like_count: Option<i64>,
+    pub(crate) sales_count: Option<i64>,
+    pub(crate) view_count: Option<i64>,
     /// Whether the counts are the last that are known, as newer ones cannot be had now.
-    stale: bool,
+    pub(crate) stale: bool,
 }
 
 impl ProductResponse {
@@ -61,22 +61,22 @@ impl ProductResponse {
 
 /// A product on its own page.
 #[derive(Serialize, ToSchema)]
-struct ProductDetailResponse {
+pub(crate) struct ProductDetailResponse {
     #[serde(flatten)]
-    product: ProductResponse,
+    pub(crate) product: ProductResponse,
     /// In today's daily ranking; null when the product has none, or it cannot be had now.
-    rank: Option<usize>,
+    pub(crate) rank: Option<usize>,
 }
 
 /// A page of a list.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct PageResponse<T> {
-    pub(super) items: Vec<T>,
+pub(crate) struct PageResponse<T> {
+    pub(crate) items: Vec<T>,
     /// From 0.
-    pub(super) page: usize,
-    pub(super) size: usize,
-    pub(super) has_next: bool,
+    pub(crate) page: usize,
+    pub(crate) size: usize,
+    pub(crate) has_next: bool,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -107,18 +107,32 @@ pub(super) async fn show(
     visitor: Visitor,
     PathId(product_id): PathId,
 ) -> Result<Response, ApiError> {
+    let (product, recorded) = show_product(&app, product_id, Some(&visitor)).await?;
+    let mut response = success(StatusCode::OK, product);
+    if let Some(recorded) = recorded {
+        response.headers_mut().insert(VIEW_RECORDED, HeaderValue::from_static(recorded.as_str()));
+    }
+    Ok(response)
+}
+
+/// A product as its page shows it, and what became of the visitor's view; without a visitor none is recorded.
+pub(crate) async fn show_product(
+    app: &App,
+    product_id: i64,
+    visitor: Option<&Visitor>,
+) -> Result<(ProductDetailResponse, Option<Recorded>), ApiError> {
     let not_found = || ApiError::NoProduct { product_ids: vec![product_id] };
     let card = app.catalog.list_products(&[product_id]).await?.pop().ok_or_else(not_found)?;
     let now = app.shop.now();
-    let view =
-        View { product_id, user_id: visitor.user_id, viewed_at: now, traceparent: visitor.traceparent };
+    let record = async {
+        let Visitor { user_id, traceparent } = visitor?.clone();
+        Some(app.views.record(View { product_id, user_id, viewed_at: now, traceparent }).await)
+    };
     let ids = [product_id];
     let (counts, rank, recorded) =
-        tokio::join!(app.counts.read(&ids), app.rankings.find_rank(product_id, now), app.views.record(view));
+        tokio::join!(app.counts.read(&ids), app.rankings.find_rank(product_id, now), record);
     let product = ProductResponse::new(card, counts.get(&product_id));
-    let mut response = success(StatusCode::OK, ProductDetailResponse { product, rank });
-    response.headers_mut().insert(VIEW_RECORDED, HeaderValue::from_static(recorded.as_str()));
-    Ok(response)
+    Ok((ProductDetailResponse { product, rank }, recorded))
 }
 
 /// Lists products.
@@ -141,7 +155,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, listing: Listing) -> Resul
 }
 
 /// The page of `ids`, which holds one more than the page when there is a next one.
-pub(super) async fn product_page(
+pub(crate) async fn product_page(
     app: &App,
     mut ids: Vec<i64>,
     page: Page,
@@ -153,7 +167,7 @@ pub(super) async fn product_page(
 }
 
 /// The products that exist, in the order of `ids`.
-pub(super) async fn list_responses(app: &App, ids: &[i64]) -> Result<Vec<ProductResponse>, ApiError> {
+pub(crate) async fn list_responses(app: &App, ids: &[i64]) -> Result<Vec<ProductResponse>, ApiError> {
     let (cards, counts) = tokio::join!(app.catalog.list_products(ids), app.counts.read(ids));
     Ok(with_counts(cards?, &counts))
 }

@@ -136,3 +136,28 @@ fn card(row: &PgRow) -> Result<Card, StoreError> {
         stock_version: row.try_get("version")?,
     })
 }
+
+/// The first brands in the order of their bytes, at most `brands_max`. Each costs one probe of the index, however many products it
+/// has.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn list_brands(
+    connection: &mut PgConnection,
+    brands_max: usize,
+) -> Result<Vec<String>, StoreError> {
+    Ok(sqlx::query_scalar(
+        "-- From each brand to the next one.
+         with recursive listed as (
+             (select brand from shop.product where brand is not null order by brand limit 1)
+             union all
+             (select next.brand
+                from listed
+                cross join lateral (
+                    select brand from shop.product where brand > listed.brand order by brand limit 1) next))
+         select brand from listed limit $1",
+    )
+    .bind(limit(brands_max))
+    .fetch_all(connection)
+    .await?)
+}

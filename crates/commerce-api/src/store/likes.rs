@@ -76,3 +76,21 @@ pub(crate) async fn list_liked(
     .fetch_all(connection)
     .await?)
 }
+
+/// Whether a buyer likes a product.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn is_liked(
+    connection: &mut PgConnection,
+    user_id: i64,
+    product_id: i64,
+) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar(
+        "select exists (select from shop.product_like where user_id = $1 and product_id = $2)",
+    )
+    .bind(user_id)
+    .bind(product_id)
+    .fetch_one(connection)
+    .await?)
+}

@@ -9,7 +9,9 @@ pub(crate) mod products;
 pub(crate) mod rankings;
 mod recount;
 mod session;
+pub(crate) mod sessions;
 pub(crate) mod stock;
+pub(crate) mod tokens;
 
 pub use recount::{ProductRecount, recount};
 pub(crate) use session::Session;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use commerce_api::{ApiSettings, AuthMode, AuthSettings, RankingSettings};
+use commerce_api::{ApiSettings, AuthMode, AuthSettings, CookieSecurity, RankingSettings, SessionSettings};
 use outbox::AppendLimits;
 use product_cache::{CacheSettings, LocalCache, ProductCache};
 use runtime::{Clock, SystemClock};
@@ -13,6 +13,7 @@ use runtime::{Clock, SystemClock};
 pub(crate) struct Choices {
     pub(crate) api: ApiSettings,
     pub(crate) auth: AuthSettings,
+    pub(crate) session: SessionSettings,
     pub(crate) rankings: RankingSettings,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cache: Arc<dyn ProductCache>,
@@ -26,8 +27,16 @@ pub(crate) fn api_settings() -> ApiSettings {
     ApiSettings {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         concurrency_max: 256,
-        request_timeout: Duration::from_secs(90),
+        connections_max: 4_000,
+        head_timeout: Duration::from_secs(60),
         send_timeout: Duration::from_secs(60),
+        // No limits.
+        rate_address_per_minute: 0,
+        rate_address_burst: 0,
+        rate_caller_per_minute: 0,
+        rate_caller_burst: 0,
+        rate_keys_max: 1_000,
+        request_timeout: Duration::from_secs(90),
         retry_after: Duration::from_secs(1),
         body_bytes_max: 64 * 1024,
         bulk_body_bytes_max: 1024 * 1024,
@@ -42,10 +51,13 @@ pub(crate) fn api_settings() -> ApiSettings {
         stock_max: 1_000_000_000_000,
         search_bytes_max: 100,
         searched_products_max: 200_000,
+        shop_name: "Test shop".to_owned(),
+        listed_brands_max: 50,
         filtered_products_max: 10_000,
         page_size_default: 20,
         page_size_max: 100,
         page_depth_max: 10_000,
+        views_recorded: true,
         // Wide: a noisy machine must not make a view too late.
         view_wait: Duration::from_secs(30),
         view_commit_wait: Duration::from_secs(30),
@@ -70,6 +82,26 @@ pub(crate) fn api_settings() -> ApiSettings {
         live_read_max: 1_000,
         read_queue_max: 1_000,
         read_batch_max: 200,
+    }
+}
+
+pub(crate) fn auth_settings(mode: AuthMode) -> anyhow::Result<AuthSettings> {
+    Ok(AuthSettings {
+        mode,
+        gateway_networks: vec!["127.0.0.0/8".parse()?],
+        tokens_cached_max: 1_000,
+        // No memory: tests see what they wrote.
+        token_age_max: Duration::ZERO,
+        visitor_wait: Duration::from_secs(30),
+        token_lifetime_max: Duration::from_secs(3_600),
+    })
+}
+
+pub(crate) fn session_settings() -> SessionSettings {
+    SessionSettings {
+        lifetime: Duration::from_secs(3_600),
+        per_token_max: 20,
+        secure_cookies: CookieSecurity::Auto,
     }
 }
 
@@ -101,7 +133,8 @@ impl Choices {
     pub(crate) fn ordinary() -> anyhow::Result<Self> {
         Ok(Self {
             api: api_settings(),
-            auth: AuthSettings { mode: AuthMode::Gateway, gateway_networks: vec!["127.0.0.0/8".parse()?] },
+            auth: auth_settings(AuthMode::Gateway)?,
+            session: session_settings(),
             rankings: ranking_settings(),
             clock: Arc::new(SystemClock),
             cache: Arc::new(local_cache()?),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use commerce_api::tokens::{self, NewToken, Scope};
 use commerce_api::{Api, ApiParts, EventLog};
 use reqwest::{Method, Response, StatusCode};
 use runtime::Lifecycle;
@@ -14,7 +15,9 @@ use testkit::{TestDatabase, eventually};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use crate::choices::{Choices, api_settings, local_cache, ranking_settings};
+pub(crate) use crate::choices::{
+    Choices, api_settings, auth_settings, local_cache, ranking_settings, session_settings,
+};
 
 /// A stored event.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -63,6 +66,8 @@ pub(crate) struct TestShop {
     pub(crate) log: EventLog,
     base: String,
     client: reqwest::Client,
+    /// Follows no redirect, so that tests see them.
+    browser: reqwest::Client,
     shutdown: CancellationToken,
     ended: JoinHandle<Result<(), LifecycleError>>,
 }
@@ -103,9 +108,12 @@ impl TestShop {
         let base = format!("http://{}", listener.local_addr()?);
         let mut lifecycle = Lifecycle::new();
         let shutdown = lifecycle.shutdown();
-        Api::new(choices.api, choices.auth, choices.rankings, parts)?.start(listener, &mut lifecycle);
+        Api::new(choices.api, choices.auth, choices.session, choices.rankings, parts)?
+            .start(listener, &mut lifecycle);
         let ended = tokio::spawn(lifecycle.run(Duration::from_secs(30)));
-        Ok(Self { database, apart, pool, log, base, client: reqwest::Client::new(), shutdown, ended })
+        let client = reqwest::Client::new();
+        let browser = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
+        Ok(Self { database, apart, pool, log, base, client, browser, shutdown, ended })
     }
 
     pub(crate) async fn connect(&self) -> anyhow::Result<PgConnection> {
@@ -158,12 +166,30 @@ impl TestShop {
         self.client.request(method, format!("{}{path}", self.base))
     }
 
+    /// As a browser asks for a page.
+    pub(crate) fn browse(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.browser.request(method, format!("{}{path}", self.base));
+        request.header("accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8")
+    }
+
     pub(crate) fn as_user(&self, method: Method, path: &str, user_id: i64) -> reqwest::RequestBuilder {
         self.request(method, path).header("x-user-id", user_id)
     }
 
     pub(crate) fn as_admin(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.as_user(method, path, 1).header("x-user-role", "admin")
+    }
+
+    /// A token, for an hour.
+    pub(crate) async fn issue(&self, user_id: i64, scopes: &[Scope]) -> anyhow::Result<String> {
+        let lifetime = Duration::from_secs(3_600);
+        let new = NewToken { user_id, scopes: scopes.to_vec(), label: None, lifetime };
+        let issued = tokens::issue(&mut self.connect().await?, &new, lifetime).await?;
+        Ok(issued.text.reveal().to_owned())
+    }
+
+    pub(crate) fn with_token(&self, method: Method, path: &str, token: &str) -> reqwest::RequestBuilder {
+        self.request(method, path).bearer_auth(token)
     }
 
     pub(crate) async fn show(&self, product_id: i64) -> anyhow::Result<Answer> {

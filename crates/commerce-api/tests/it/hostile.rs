@@ -189,7 +189,7 @@ async fn hostile_paths_queries_and_keys_are_refused_with_a_code() -> anyhow::Res
         ("/api/v1/orders/0", 400, "INVALID_ID"),
         ("/api/v1/orders/1", 404, "ORDER_NOT_FOUND"),
         ("/api/v1/nothing", 404, "NOT_FOUND"),
-        ("/", 404, "NOT_FOUND"),
+        ("/nothing", 404, "NOT_FOUND"),
     ] {
         assert_refused(path, &send(shop.as_user(Method::GET, path, 7)).await?, status, code);
     }

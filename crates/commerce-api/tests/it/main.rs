@@ -5,6 +5,7 @@
 mod access;
 mod atomicity;
 mod choices;
+mod connections;
 mod document;
 mod groups;
 mod harness;
@@ -17,6 +18,9 @@ mod live;
 mod merchant;
 mod orders;
 mod outages;
+mod pages;
 mod products;
 mod rankings;
+mod rates;
+mod tokens;
 mod views;

@@ -14,7 +14,7 @@ use crate::harness::{Choices, TestShop, api_settings, local_cache, send};
 use crate::live::{Events, Watched};
 
 /// Lets nobody in any more and sends everybody away.
-async fn close(database: &TestDatabase) -> anyhow::Result<()> {
+pub(crate) async fn close(database: &TestDatabase) -> anyhow::Result<()> {
     let mut server = PgConnection::connect(&std::env::var("COMMERCE_DATABASE_URL")?).await?;
     let options = database.options();
     let name = options.get_database().unwrap_or_default();
@@ -26,7 +26,7 @@ async fn close(database: &TestDatabase) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn open(database: &TestDatabase) -> anyhow::Result<()> {
+pub(crate) async fn open(database: &TestDatabase) -> anyhow::Result<()> {
     let mut server = PgConnection::connect(&std::env::var("COMMERCE_DATABASE_URL")?).await?;
     let options = database.options();
     let name = options.get_database().unwrap_or_default();

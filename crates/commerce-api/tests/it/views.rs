@@ -141,3 +141,15 @@ async fn an_unknown_product_has_no_view() -> anyhow::Result<()> {
     assert_eq!(stored_views(&shop).await?, 0);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_shop_that_records_no_views_says_so() -> anyhow::Result<()> {
+    let mut api = api_settings();
+    api.views_recorded = false;
+    let shop = TestShop::start_with(Choices { api, ..Choices::ordinary()? }).await?;
+    let product = shop.products(&[1]).await?[0];
+    let page = shop.show(product).await?;
+    assert_eq!((page.status, page.view_recorded.as_deref()), (StatusCode::OK, Some("false")));
+    assert_eq!(stored_views(&shop).await?, 0);
+    Ok(())
+}

@@ -28,11 +28,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use broker::Broker;
 pub use check::Line;
 use isolation::Isolation;
-use roles::Roles;
+use roles::{Role, Roles};
 use screen::Screen;
 use stage::Stage;
 
 use crate::output::publish;
+
+/// The buyer as whom a person signs in: one of the traffic's, so that there are orders to look at.
+const VISITOR: &str = "1";
 
 /// What the demo does, on which servers.
 #[derive(Debug, Clone)]
@@ -140,7 +143,14 @@ async fn interruption() -> std::io::Result<&'static str> {
 
 /// Shows where everything is, and waits to be interrupted; a role that dies meanwhile is an error.
 async fn stay(roles: &Roles, screen: &Screen) -> anyhow::Result<()> {
-    screen.line(&format!("the shop: {}/api/v1/products", roles.api_url()));
+    roles.start(Role::Storefront).await?;
+    let token = roles.run_once("token", &["issue", "--user", VISITOR, "--scope", "buyer"]).await?;
+    let shop = roles.url(Role::Storefront);
+    screen.line(&format!("the shop: {shop}/"));
+    screen.line(&format!(
+        "to buy in it, sign in at {shop}/sign-in with this token of buyer {VISITOR}: {token}"
+    ));
+    screen.line(&format!("the api, which believes X-USER-ID: {}/api/v1/products", roles.url(Role::Api)));
     for (role, pid, management) in roles.list().await {
         screen.line(&format!("{role}: pid {pid}, {management}/health/ready, {management}/metrics"));
     }

@@ -28,10 +28,22 @@ pub(super) enum Role {
     Api,
     Relay,
     Streamer,
+    /// Another api, which knows its callers by tokens: for a person with a browser.
+    Storefront,
 }
 
 impl Role {
-    const ALL: [Self; 3] = [Self::Api, Self::Relay, Self::Streamer];
+    const ALL: [Self; 4] = [Self::Api, Self::Relay, Self::Streamer, Self::Storefront];
+
+    /// What is run, with which settings of its own.
+    const fn process(self) -> (&'static str, &'static [(&'static str, &'static str)]) {
+        match self {
+            Self::Api => ("api", &[]),
+            Self::Relay => ("relay", &[]),
+            Self::Streamer => ("streamer", &[]),
+            Self::Storefront => ("api", &[("COMMERCE_AUTH_MODE", "token")]),
+        }
+    }
 }
 
 impl fmt::Display for Role {
@@ -40,6 +52,7 @@ impl fmt::Display for Role {
             Self::Api => "api",
             Self::Relay => "relay",
             Self::Streamer => "streamer",
+            Self::Storefront => "storefront",
         })
     }
 }
@@ -91,21 +104,22 @@ impl Roles {
         })
     }
 
-    /// Runs `commerce <subcommand>` to its end.
-    pub(super) async fn run_once(&self, subcommand: &str) -> anyhow::Result<()> {
+    /// Runs `commerce <subcommand> <arguments>` to its end; answers what it prints on standard output.
+    pub(super) async fn run_once(&self, subcommand: &str, arguments: &[&str]) -> anyhow::Result<String> {
         let log = self.log_path(subcommand);
-        let mut child =
-            self.command(subcommand, &log)?.spawn().with_context(|| self.binary.display().to_string())?;
-        let status = child.wait().await?;
+        let mut command = self.command(subcommand, &log)?;
+        let child = command.args(arguments).stdout(Stdio::piped()).spawn();
+        let ended = child.with_context(|| self.binary.display().to_string())?.wait_with_output().await?;
+        let status = ended.status;
         if !status.success() {
             bail!("commerce {subcommand} ended with {status}; its last lines:\n{}", last_lines(&log));
         }
-        Ok(())
+        Ok(String::from_utf8_lossy(&ended.stdout).trim().to_owned())
     }
 
-    /// Where buyers reach the api.
-    pub(super) fn api_url(&self) -> String {
-        self.ports.get(&Role::Api).map_or_else(String::new, |ports| format!("http://{}", ports.api))
+    /// Where buyers reach an api.
+    pub(super) fn url(&self, role: Role) -> String {
+        self.ports.get(&role).map_or_else(String::new, |ports| format!("http://{}", ports.api))
     }
 
     /// Name, pid and management URL of each running role.
@@ -120,10 +134,14 @@ impl Roles {
     /// Starts a role and waits until it is ready.
     pub(super) async fn start(&self, role: Role) -> anyhow::Result<()> {
         let ports = self.ports.get(&role).copied().context("every role has ports")?;
-        let mut command = self.command(&role.to_string(), &self.log_path(&role.to_string()))?;
+        let (subcommand, settings) = role.process();
+        let mut command = self.command(subcommand, &self.log_path(&role.to_string()))?;
         command
+            .envs(settings.iter().copied())
             .env("COMMERCE_MANAGEMENT_LISTEN", ports.management.to_string())
             .env("COMMERCE_API_LISTEN", ports.api.to_string())
+            // Its buyers ask as often as they get answers, however few they are.
+            .env("COMMERCE_API_RATE_CALLER_PER_MINUTE", "0")
             .env("COMMERCE_PROCESS_INSTANCE", format!("demo-{role}"));
         let child = command.spawn().with_context(|| self.binary.display().to_string())?;
         self.running.lock().await.insert(role, child);
@@ -252,6 +270,6 @@ mod tests {
             started = roles.start(Role::Relay) => panic!("it cannot become ready: {started:?}"),
         };
         assert!(error.to_string().contains("relay ended by itself"), "{error}");
-        assert!(roles.run_once("migrate").await.is_err());
+        assert!(roles.run_once("migrate", &[]).await.is_err());
     }
 }

@@ -99,7 +99,7 @@ impl Stage {
 
     async fn start_roles(&self) -> anyhow::Result<()> {
         let begun = Instant::now();
-        self.roles.run_once("migrate").await?;
+        self.roles.run_once("migrate", &[]).await?;
         tokio::try_join!(
             self.roles.start(Role::Api),
             self.roles.start(Role::Relay),
@@ -118,7 +118,7 @@ impl Stage {
             products: self.settings.products,
         };
         let popularity = Arc::new(Popularity::new(settings.seed, settings.products));
-        let shop = Shop::new(&self.roles.api_url(), IN_FLIGHT)?;
+        let shop = Shop::new(&self.roles.url(Role::Api), IN_FLIGHT)?;
         let mut products = catalogue(&settings, &popularity);
         products.extend((0..PROBED_PRODUCTS).map(PlannedProduct::probed));
         let product_ids = create(&shop, &products).await?;

@@ -7,6 +7,8 @@ pub(crate) mod doctor;
 pub(crate) mod migrate;
 pub(crate) mod offsets;
 pub(crate) mod outbox;
+pub(crate) mod output;
 pub(crate) mod replay;
 pub(crate) mod terminal;
+pub(crate) mod token;
 pub(crate) mod verify;

@@ -21,7 +21,7 @@ pub(super) async fn start(process: &mut Process<'_>) -> anyhow::Result<()> {
     let nudge = Some(process.nudge.clone());
     let log = EventLog::new(config.kafka.topic_prefix.clone(), config.append_limits(), nudge);
     let parts = ApiParts { pool, metrics_pool, cache: process.cache()?, log, clock: Arc::new(SystemClock) };
-    let api = Api::new(config.api.clone(), config.auth.clone(), config.rankings, parts)?;
+    let api = Api::new(config.api.clone(), config.auth.clone(), config.session, config.rankings, parts)?;
     let listener = commerce_api::bind(&config.api)
         .await
         .with_context(|| format!("binding api.listen = {}", config.api.listen))?;

@@ -11,6 +11,8 @@ use testkit::{TestDatabase, TestTopics, eventually};
 
 /// A buyer, as the gateway in front would name him.
 const BUYER: &str = "7";
+/// The trace of every request.
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 /// Database, topics and cache keys of one test.
 pub(crate) struct Shop {
@@ -19,6 +21,8 @@ pub(crate) struct Shop {
     counts: Option<TestDatabase>,
     pub(crate) topics: TestTopics,
     api_port: u16,
+    /// With which requests are sent, once callers are known by tokens.
+    token: Option<String>,
     http: reqwest::Client,
 }
 
@@ -46,6 +50,7 @@ impl Shop {
             counts,
             topics: TestTopics::new()?,
             api_port: free_port()?,
+            token: None,
             http: reqwest::Client::builder().timeout(Duration::from_secs(30)).build()?,
         };
         let migrated = shop.command("migrate").output()?;
@@ -114,6 +119,16 @@ impl Shop {
         Ok((!values.is_empty()).then(|| values.iter().sum()))
     }
 
+    /// From now on requests show this token.
+    pub(crate) fn calls_with(&mut self, token: &str) {
+        self.token = Some(token.to_owned());
+    }
+
+    /// Where a path of the buyers' server is.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.api_port)
+    }
+
     /// Sends a request as the buyer, or as an administrator on the admin paths; answers status and body.
     pub(crate) async fn send(
         &self,
@@ -121,9 +136,11 @@ impl Shop {
         path: &str,
         body: Option<Value>,
     ) -> Result<(u16, Value)> {
-        let url = format!("http://127.0.0.1:{}{path}", self.api_port);
-        let mut request =
-            self.http.request(method, url).header("X-USER-ID", BUYER).header("X-USER-ROLE", "admin");
+        let request = self.http.request(method, self.url(path)).header("traceparent", TRACEPARENT);
+        let mut request = match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request.header("X-USER-ID", BUYER).header("X-USER-ROLE", "admin"),
+        };
         if let Some(body) = body {
             request = request.json(&body);
         }

@@ -1,12 +1,17 @@
 //! The roles as real processes: killed at named points, asked to stop, given bad settings.
 
+mod api_kills;
 mod buyers_side;
 mod cache_faults;
 mod cli;
+mod contract;
 mod dead_letters;
 mod harness;
 mod kill_points;
 mod outbox_status;
 mod parked;
 mod rebase;
+mod schemathesis;
 mod shutdown;
+mod storefront;
+mod token;

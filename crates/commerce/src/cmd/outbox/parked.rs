@@ -1,7 +1,6 @@
 //! `commerce outbox parked`: look at parked records, publish them after all, or discard them.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,7 +9,9 @@ use outbox::parked::{Decision, ParkedChange, ParkedContents, ParkedFilter, Parke
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 
-use super::text::{printable, shortened, text_or_hex};
+use super::text::{shortened, text_or_hex};
+use crate::cmd::output::answer;
+use crate::cmd::terminal::printable;
 use crate::config::{Config, mask_url};
 
 /// Most characters of a payload or header that are shown; JSON has them all.
@@ -149,22 +150,6 @@ impl Change {
             || json!({"action": done, "dryRun": self.dry_run, "records": records, "keys": keys}),
             || format!("{records} records of {keys} keys {would}{done}{note}\n"),
         )
-    }
-}
-
-/// Writes the answer as JSON where that is asked for, else as text to standard output.
-fn answer(
-    file: Option<&Path>,
-    as_json: impl FnOnce() -> Value,
-    as_text: impl FnOnce() -> String,
-) -> anyhow::Result<()> {
-    let (text, file) = match file {
-        Some(file) => (serde_json::to_string_pretty(&as_json())? + "\n", Some(file)),
-        None => (as_text(), None),
-    };
-    match file.filter(|file| file.as_os_str() != "-") {
-        Some(file) => std::fs::write(file, text).with_context(|| file.display().to_string()),
-        None => Ok(std::io::stdout().write_all(text.as_bytes())?),
     }
 }
 

@@ -1,21 +1,6 @@
-//! Stored bytes for a terminal. Keys and payloads come from outside: what they hold must not steer the terminal.
+//! Stored bytes as text.
 
 use std::fmt::Write as _;
-
-use crate::cmd::terminal::is_unsafe;
-
-/// The text with everything escaped that a terminal acts upon or that is not seen.
-pub(crate) fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
-    for char in text.chars() {
-        if is_unsafe(char) {
-            printable.extend(char.escape_unicode());
-        } else {
-            printable.push(char);
-        }
-    }
-    printable
-}
 
 /// The bytes as text, or as hexadecimal digits if they are none; and which of both.
 pub(crate) fn text_or_hex(bytes: &[u8]) -> (&'static str, String) {
@@ -43,18 +28,6 @@ pub(crate) fn shortened(text: &str, chars_max: usize) -> (&str, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_steers_a_terminal_is_escaped_and_all_else_is_left() {
-        for (text, shown) in [
-            ("상품-7 {\"a\":1}", "상품-7 {\"a\":1}"),
-            ("\u{1b}[2Jgone", "\\u{1b}[2Jgone"),
-            ("a\r\nb\t\0", "a\\u{d}\\u{a}b\\u{9}\\u{0}"),
-            ("\u{202e}dlog\u{200b}\u{9b}", "\\u{202e}dlog\\u{200b}\\u{9b}"),
-        ] {
-            assert_eq!(printable(text), shown);
-        }
-    }
 
     #[test]
     fn bytes_that_are_no_text_are_shown_as_digits() {

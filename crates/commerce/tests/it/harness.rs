@@ -78,12 +78,23 @@ impl Shop {
 
     /// Starts a role without waiting, with further variables.
     pub(crate) fn spawn_with(&self, name: &'static str, variables: &[(&str, &str)]) -> Result<Role> {
+        self.spawn_logging(name, variables, Stdio::inherit())
+    }
+
+    /// The same, with its log elsewhere than in ours.
+    pub(crate) fn spawn_logging(
+        &self,
+        name: &'static str,
+        variables: &[(&str, &str)],
+        log: impl Into<Stdio>,
+    ) -> Result<Role> {
         let management_port = free_port()?;
         let child = self
             .command(name)
             .env("COMMERCE_MANAGEMENT_LISTEN", format!("127.0.0.1:{management_port}"))
             .envs(variables.iter().copied())
             .stdout(Stdio::null())
+            .stderr(log)
             .spawn()?;
         Ok(Role { name, child, management_port })
     }

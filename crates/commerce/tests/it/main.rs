@@ -12,6 +12,7 @@ mod outbox_status;
 mod parked;
 mod rebase;
 mod schemathesis;
+mod secrecy;
 mod shutdown;
 mod storefront;
 mod token;

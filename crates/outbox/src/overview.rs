@@ -1,7 +1,7 @@
 //! What the tables of the outbox say about its shards, its segments and its ticks: for operators.
 //!
 //! Cheap whatever waits: rows are counted up to a limit, and reckoned beyond it. Deliberately absent: what a running
-//! relay knows (its metrics tell), and parked events.
+//! relay knows (its metrics tell), and what is parked for which reason (`parked`).
 
 use std::fmt;
 use std::time::Duration;
@@ -65,6 +65,8 @@ pub struct ShardOverview {
     pub lease_remaining: Option<Duration>,
     /// What waits in it.
     pub behind: Behind,
+    /// Events that are set aside; where there are more than are counted, so many at least.
+    pub parked: Rows,
 }
 
 /// One segment of the ring.
@@ -115,6 +117,12 @@ impl Overview {
     #[must_use]
     pub fn total(&self) -> Behind {
         total(self.shards.iter().map(|shard| shard.behind))
+    }
+
+    /// What is set aside in all shards.
+    #[must_use]
+    pub fn parked(&self) -> Rows {
+        self.shards.iter().fold(Rows::default(), |sum, shard| sum.plus(shard.parked))
     }
 }
 
@@ -183,6 +191,7 @@ fn overview_of(stored: StoredShard, rows_max: u32) -> ShardOverview {
         epoch: stored.epoch,
         lease_remaining: stored.lease_seconds.filter(|left| *left > 0.0).map(seconds),
         behind: behind(&stored, rows_max),
+        parked: parked(&stored, rows_max),
         owner: stored.owner,
     }
 }
@@ -204,6 +213,12 @@ pub(crate) fn behind(stored: &StoredShard, rows_max: u32) -> Behind {
     Behind { rows, oldest_age: (rows.count > 0).then_some(age) }
 }
 
+/// What is set aside in a shard of which at most `rows_max` such rows were counted.
+fn parked(stored: &StoredShard, rows_max: u32) -> Rows {
+    let count = unsigned(stored.parked);
+    Rows { count, is_estimate: count >= u64::from(rows_max) }
+}
+
 /// Half of the sampled rows have ids from `first` to `middle`: so many has the shard up to `last`, at the same density.
 /// By the middle one and not the highest, because a transaction that was open for long has an early place and late ids.
 fn reckon(sampled: u64, first: i64, middle: i64, last: i64) -> u64 {
@@ -215,10 +230,7 @@ fn reckon(sampled: u64, first: i64, middle: i64, last: i64) -> u64 {
 /// The sum of what waits, as old as the oldest.
 pub(crate) fn total(shards: impl Iterator<Item = Behind>) -> Behind {
     shards.fold(Behind::default(), |sum, shard| Behind {
-        rows: Rows {
-            count: sum.rows.count.saturating_add(shard.rows.count),
-            is_estimate: sum.rows.is_estimate || shard.rows.is_estimate,
-        },
+        rows: sum.rows.plus(shard.rows),
         oldest_age: sum.oldest_age.max(shard.oldest_age),
     })
 }
@@ -230,6 +242,15 @@ fn unsigned(number: i64) -> u64 {
 
 fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}
+
+impl Rows {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            count: self.count.saturating_add(other.count),
+            is_estimate: self.is_estimate || other.is_estimate,
+        }
+    }
 }
 
 impl fmt::Display for Rows {
@@ -253,6 +274,7 @@ mod tests {
             first_id: ids.map(|(first, _)| first),
             middle_id: ids.map(|(_, middle)| middle),
             ran,
+            parked: 0,
             last_id: 1_000_000,
             age_seconds: Some(7.5),
         }
@@ -275,6 +297,13 @@ mod tests {
     fn a_reckoning_is_never_below_what_was_counted() {
         assert_eq!(reckon(100, 10, 999, 12), 100);
         assert_eq!(reckon(u64::MAX, i64::MIN, i64::MIN, i64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn what_is_parked_is_counted_up_to_the_limit() {
+        let of = |rows| parked(&StoredShard { parked: rows, ..stored(0, 0, None) }, 100);
+        assert_eq!([of(0), of(99)].map(|rows| rows.to_string()), ["0", "99"]);
+        assert_eq!(of(100).plus(of(1)).to_string(), "about 101");
     }
 
     #[test]

@@ -21,13 +21,15 @@ pub(crate) struct StoredShard {
     pub(crate) middle_id: Option<i64>,
     /// Unpublished rows of transactions that ran in the position; at most as many as were asked for.
     pub(crate) ran: i64,
+    /// Rows that are set aside; at most as many as were asked for.
+    pub(crate) parked: i64,
     /// The last id that was handed out.
     pub(crate) last_id: i64,
     /// Since the first tick after the position.
     pub(crate) age_seconds: Option<f64>,
 }
 
-/// Every shard. Counts up to `rows_max` rows of each of the two kinds, in the order of the index.
+/// Every shard. Counts up to `rows_max` rows of each of the two kinds, in the order of the index, and so many parked ones.
 pub(crate) async fn load_shards(
     connection: &mut PgConnection,
     rows_max: u32,
@@ -38,6 +40,7 @@ pub(crate) async fn load_shards(
                      then extract(epoch from s.lease_until - clock_timestamp())::float8 end as lease_seconds,
                 began_later.rows as began_later, began_later.first_id, began_later.middle_id,
                 ran.rows as ran,
+                (select count(*) from (select from outbox.parked p where p.shard = s.shard limit $1) as found) as parked,
                 (select last_value from outbox.event_id) as last_id,
                 extract(epoch from clock_timestamp() - tick.taken_at)::float8 as age_seconds
            from outbox.shard s

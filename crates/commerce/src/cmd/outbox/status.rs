@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use outbox::Overview;
-use outbox::overview::{Behind, SegmentOverview, ShardOverview};
+use outbox::overview::{Behind, Rows, SegmentOverview, ShardOverview};
 use outbox::retention::Phase;
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
@@ -79,6 +79,7 @@ fn json_of(overview: &Overview) -> Value {
             "oldestAgeSeconds": seconds(behind.oldest_age),
         })
     };
+    let rows = |rows: Rows| json!({ "events": rows.count, "isEstimate": rows.is_estimate });
     let shard = |shard: &ShardOverview| {
         json!({
             "shard": shard.shard,
@@ -86,6 +87,7 @@ fn json_of(overview: &Overview) -> Value {
             "epoch": shard.epoch,
             "leaseRemainingSeconds": seconds(shard.lease_remaining),
             "behind": behind(&shard.behind),
+            "parked": rows(shard.parked),
         })
     };
     let segment = |segment: &SegmentOverview| {
@@ -109,6 +111,7 @@ fn json_of(overview: &Overview) -> Value {
             "isCutShort": overview.is_cut_short,
         },
         "total": behind(&overview.total()),
+        "parked": rows(overview.parked()),
         "shards": overview.shards.iter().map(shard).collect::<Vec<_>>(),
         "segments": overview.segments.iter().map(segment).collect::<Vec<_>>(),
         "ticks": { "count": overview.ticks.count, "lastAgeSeconds": seconds(overview.ticks.last_age) },
@@ -138,15 +141,16 @@ impl fmt::Display for Text<'_> {
         }
         writeln!(
             to,
-            "\n{:>5}  {:<40} {:>8} {:>8}  {:>16} {:>8}",
-            "shard", "owner", "epoch", "lease", "unpublished", "oldest"
+            "\n{:>5}  {:<40} {:>8} {:>8}  {:>16} {:>8} {:>12}",
+            "shard", "owner", "epoch", "lease", "unpublished", "oldest", "parked"
         )?;
         for shard in &overview.shards {
             write_shard(to, shard)?;
         }
         let total = overview.total();
         let (rows, oldest) = (total.rows.to_string(), age(total.oldest_age));
-        writeln!(to, "{:>5}  {:<40} {:>8} {:>8}  {rows:>16} {oldest:>8}", "total", "", "", "")?;
+        let parked = overview.parked().to_string();
+        writeln!(to, "{:>5}  {:<40} {:>8} {:>8}  {rows:>16} {oldest:>8} {parked:>12}", "total", "", "", "")?;
         writeln!(to, "\n{:>7}  {:<8} {:>10} {:>16}  holds", "segment", "phase", "size", "events")?;
         for segment in &overview.segments {
             write_segment(to, segment)?;
@@ -161,7 +165,8 @@ fn write_shard(to: &mut fmt::Formatter<'_>, shard: &ShardOverview) -> fmt::Resul
     let lease = shard.lease_remaining.map_or_else(|| "none".to_owned(), |left| age(Some(left)));
     // A name comes from a setting, and is printed to a terminal.
     let owner = shard.owner.as_deref().unwrap_or("-").escape_debug().to_string();
-    writeln!(to, "{:>5}  {owner:<40} {:>8} {lease:>8}  {rows:>16} {oldest:>8}", shard.shard, shard.epoch)
+    let (number, epoch, parked) = (shard.shard, shard.epoch, shard.parked.to_string());
+    writeln!(to, "{number:>5}  {owner:<40} {epoch:>8} {lease:>8}  {rows:>16} {oldest:>8} {parked:>12}")
 }
 
 fn write_segment(to: &mut fmt::Formatter<'_>, segment: &SegmentOverview) -> fmt::Result {

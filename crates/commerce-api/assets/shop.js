@@ -3,6 +3,8 @@
 const LIVE = '/api/v1/live'
 // How often changed counts may be read aloud. What sells out is said at once.
 const QUIET_MS = 30_000
+// After which a page asks again for a stream that was refused, at the earliest.
+const RETRY_MS = 5_000
 
 const number = new Intl.NumberFormat(document.documentElement.lang)
 const announcer = document.querySelector('[data-announce]')
@@ -62,6 +64,10 @@ function follow() {
   if (source && source.readyState !== EventSource.CLOSED) return
   source = new EventSource(`${LIVE}?ids=${Array.from(ids).join(',')}`)
   source.addEventListener('product', (event) => show(JSON.parse(event.data)))
+  // The browser comes back by itself after a broken stream, and not after one that was refused.
+  source.addEventListener('error', () => {
+    if (source?.readyState === EventSource.CLOSED) setTimeout(follow, RETRY_MS * (1 + Math.random()))
+  })
 }
 document.addEventListener('visibilitychange', follow)
 addEventListener('pagehide', () => source?.close())

@@ -4,10 +4,10 @@
 //! Blocking: call it on a thread of its own (`tokio::task::spawn_blocking`).
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use thiserror::Error;
@@ -19,6 +19,8 @@ use crate::settings::ClientSettings;
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
 /// A read that brings nothing for so long has failed: the log is known to hold more.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// Between two questions to a partition without a leader.
+const LEADER_PAUSE: Duration = Duration::from_millis(50);
 /// How long one poll waits.
 const POLL_TIMEOUT: Duration = Duration::from_millis(200);
 
@@ -179,10 +181,35 @@ fn ranges(consumer: &BaseConsumer, topic: &str) -> Result<BTreeMap<i32, Watermar
     let describe = |source| ReadError::Describe { topic: topic.to_owned(), source };
     let mut ranges = BTreeMap::new();
     for partition in partitions(consumer, topic)? {
-        let (low, high) = consumer.fetch_watermarks(topic, partition, ASK_TIMEOUT).map_err(describe)?;
-        ranges.insert(partition, Watermarks { low, high });
+        ranges.insert(partition, watermarks(consumer, topic, partition).map_err(describe)?);
     }
     Ok(ranges)
+}
+
+/// The ends of a partition. One that was created a moment ago, or is moving, has no leader yet: it is asked for again.
+fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> KafkaResult<Watermarks> {
+    let begun = Instant::now();
+    loop {
+        match consumer.fetch_watermarks(topic, partition, ASK_TIMEOUT) {
+            Ok((low, high)) => return Ok(Watermarks { low, high }),
+            Err(error) if has_no_leader(&error) && begun.elapsed() < ASK_TIMEOUT => {
+                // Nothing is assigned yet: it waits, and serves the client meanwhile.
+                drop(consumer.poll(LEADER_PAUSE));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn has_no_leader(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+        )
+    )
 }
 
 fn consumer(client: &ClientSettings) -> Result<BaseConsumer, ReadError> {

@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use inbox::offsets::{OffsetChange, OffsetTarget, Operator, StoredOffset, change_offset, list_offsets};
 use sqlx::{Connection, PgConnection};
 
@@ -110,10 +112,12 @@ async fn change(
     Ok(())
 }
 
+/// The topic's id as Kafka's own tools write it.
 fn line(offset: &StoredOffset) -> String {
+    let topic_id = offset.topic_id.map_or_else(|| "unknown".to_owned(), |id| URL_SAFE_NO_PAD.encode(id));
     let halted = offset.halted.as_ref().map(|reason| format!("  HALTED: {reason}")).unwrap_or_default();
     format!(
-        "{}  {}[{}]  next offset {}  moved at {} by {}{halted}",
+        "{}  {}[{}]  next offset {}  moved at {} by {}  topic id {topic_id}{halted}",
         offset.consumer_group,
         offset.topic,
         offset.partition,

@@ -7,6 +7,7 @@ use anyhow::Result;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use hdrhistogram::Histogram;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::clients::{Asker, Load};
@@ -17,15 +18,21 @@ use crate::figures::Figures;
 /// Longest latency that is told apart, in microseconds.
 const MICROS_MAX: u64 = 60_000_000;
 
+/// Connections, as a gateway in front of the api may have: as many as it works on at once. A request that finds none free waits, and
+/// that is part of its latency.
+const CONNECTIONS_MAX: usize = 512;
+
 /// Connections that are free now.
 struct Connections<'a> {
     address: &'a str,
+    permits: Semaphore,
     free: RefCell<Vec<Connection>>,
 }
 
 impl Connections<'_> {
     /// Asks on a free connection, or on a new one.
     async fn ask(&self, request: &Request) -> Result<()> {
+        let _permit = self.permits.acquire().await?;
         let free = self.free.borrow_mut().pop();
         let mut connection = match free {
             Some(connection) => connection,
@@ -50,7 +57,8 @@ pub(super) async fn measure(
         Load::Orders | Load::HotOrders | Load::Likes => ("api.order_p50", "api.order_p99", "api.order_rate"),
     };
     let mut latencies = Histogram::<u64>::new_with_bounds(1, MICROS_MAX, 3)?;
-    let connections = Connections { address: shop.address(), free: RefCell::default() };
+    let permits = Semaphore::new(CONNECTIONS_MAX);
+    let connections = Connections { address: shop.address(), permits, free: RefCell::default() };
     let (mut asker, mut asked) = (Asker::new(&shop.products, 1), FuturesUnordered::new());
     let begun = Instant::now();
     let gap = Duration::from_secs_f64(1.0 / rate);

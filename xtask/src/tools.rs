@@ -40,8 +40,9 @@ fn browser(root: &Path) -> Result<Option<PathBuf>> {
         skipped("in a browser", "no Chromium is installed (on Debian: `apt-get install chromium`)");
         return Ok(None);
     };
-    if find_program(&["node"]).is_none() || find_program(&["npm"]).is_none() {
-        skipped("in a browser", "no Node.js with npm is installed");
+    let is_new_enough = "process.exit(Number(process.versions.node.split('.')[0]) >= 20 ? 0 : 1)";
+    if !answers("node", &["-e", is_new_enough]) || find_program(&["npm"]).is_none() {
+        skipped("in a browser", "no Node.js 20 with npm is installed");
         return Ok(None);
     }
     let scripts = root.join(BROWSER_SCRIPTS);
@@ -55,18 +56,27 @@ fn schemathesis(root: &Path) -> Result<Option<PathBuf>> {
     if let Some(given) = given(SCHEMATHESIS) {
         return Ok(Some(given));
     }
-    let Some(python) = find_program(&["python3"]) else {
-        skipped("with Schemathesis", "no python3 is installed");
+    // Debian packs what `venv` needs apart.
+    if !answers("python3", &["-c", "import ensurepip, sys; sys.exit(sys.version_info < (3, 10))"]) {
+        skipped(
+            "with Schemathesis",
+            "no Python 3.10 with venv is installed (on Debian: `apt-get install python3-venv`)",
+        );
         return Ok(None);
-    };
+    }
     let (parts, home) = (root.join(SCHEMATHESIS_PARTS), root.join(SCHEMATHESIS_HOME));
     once(&parts, &home, || {
-        run(Command::new(&python).args(["-m", "venv", "--clear"]).arg(&home))?;
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&home))?;
         run(Command::new(home.join("bin/pip"))
             .args(["install", "--quiet", "--require-hashes", "--only-binary", ":all:", "--requirement"])
             .arg(&parts))
     })?;
     Ok(Some(home.join("bin/schemathesis")))
+}
+
+/// Whether a program is there and ends well, whatever it says.
+fn answers(program: &str, arguments: &[&str]) -> bool {
+    Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
 }
 
 fn given(variable: &str) -> Option<PathBuf> {
@@ -93,7 +103,14 @@ fn once(list: &Path, directory: &Path, install: impl FnOnce() -> Result<()>) -> 
 mod tests {
     use std::cell::Cell;
 
-    use super::once;
+    use super::{answers, once};
+
+    #[test]
+    fn a_program_that_is_missing_or_refuses_is_none() {
+        assert!(answers("true", &[]));
+        assert!(!answers("false", &[]));
+        assert!(!answers("no-such-program-anywhere", &[]));
+    }
 
     #[test]
     fn what_a_list_names_is_installed_once_and_anew_when_the_list_changes() {

@@ -15,7 +15,8 @@ use sqlx::PgConnection;
 use thiserror::Error;
 
 use crate::batch_reader::{Loaded, Source};
-use crate::domain::token::{SECRET_BYTES, TokenDigest};
+use crate::domain::secret::SECRET_BYTES;
+use crate::domain::token::TokenDigest;
 pub use crate::domain::token::{Scope, TokenText};
 use crate::error::ApiError;
 use crate::remembered::{JointMemoryTask, MemoryLimits, Remembered, remembered_together};

@@ -6,11 +6,17 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest as _, Sha256};
 
 /// Random bytes of a secret.
-const SECRET_BYTES: usize = 32;
+pub(crate) const SECRET_BYTES: usize = 32;
 /// Characters of its text: base64url without padding.
 const TEXT_CHARS: usize = (SECRET_BYTES * 8).div_ceil(6);
 /// Random bytes of a seal.
 const NONCE_BYTES: usize = 16;
+
+/// Whether a text can be the base64url of a secret's bytes.
+pub(super) fn looks_like_secret(text: &str) -> bool {
+    let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    text.len() == TEXT_CHARS && text.bytes().all(is_base64url)
+}
 
 /// A secret's text: who has it, is its browser. It is neither stored nor logged.
 #[derive(Clone)]
@@ -33,9 +39,7 @@ impl Secret {
 
     /// What a browser shows; `None` when no secret looks like it.
     pub(crate) fn shown(text: &str) -> Option<Self> {
-        let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        let looks_like_one = text.len() == TEXT_CHARS && text.bytes().all(is_base64url);
-        looks_like_one.then(|| Self(text.to_owned()))
+        looks_like_secret(text).then(|| Self(text.to_owned()))
     }
 
     /// For the cookie.

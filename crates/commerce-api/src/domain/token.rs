@@ -4,13 +4,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
-/// In front of every token, so that people and scanners for leaked secrets see what it is.
-const PREFIX: &str = "ct_";
-/// Random bytes of a token.
-pub(crate) const SECRET_BYTES: usize = 32;
-/// Characters of a token: the prefix, and the bytes in base64url without padding.
-const TEXT_CHARS: usize = PREFIX.len() + (SECRET_BYTES * 8).div_ceil(6);
+use super::secret::{SECRET_BYTES, looks_like_secret};
 
+/// In front of every token, so that people and scanners for leaked secrets see what it is. A secret in base64url follows.
+const PREFIX: &str = "ct_";
 /// What a token may be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
@@ -56,9 +53,7 @@ pub(crate) struct TokenDigest(pub(crate) [u8; 32]);
 impl TokenDigest {
     /// The digest of a token's text; `None` when no token looks like it.
     pub(crate) fn of(text: &str) -> Option<Self> {
-        let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        let looks_like_one =
-            text.len() == TEXT_CHARS && text.starts_with(PREFIX) && text.bytes().all(is_base64url);
+        let looks_like_one = text.strip_prefix(PREFIX).is_some_and(looks_like_secret);
         looks_like_one.then(|| Self(Sha256::digest(text).into()))
     }
 }

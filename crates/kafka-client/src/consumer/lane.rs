@@ -10,10 +10,8 @@ use rdkafka::message::Message as _;
 
 use super::chunks::ChunkPool;
 use super::context::Context;
+use super::share::{Budget, SHARE_RECORDS};
 use super::{ConsumerEvent, ConsumerSettings, RecordBatch, Start, TopicPartition};
-
-/// Records taken from one partition before the next one has its turn.
-const TURN_RECORDS: usize = 512;
 
 pub(super) struct Lane {
     pub(super) origin: TopicPartition,
@@ -23,7 +21,10 @@ pub(super) struct Lane {
     /// Records below were handed over, or lie before the start.
     next: i64,
     filling: RecordBatch,
+    /// When the first record of the batch came.
     since: Option<Instant>,
+    /// More records wait, and it may take them.
+    is_growing: bool,
     /// Bytes of the batch that was handed over and is not done.
     outstanding: Option<usize>,
     /// The log's end was reached and nobody was told.
@@ -36,7 +37,7 @@ pub(super) struct Lane {
 /// What a turn found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// Nothing is waiting, or there is no room.
+    /// Nothing is waiting, or it may take no more.
     Idle,
     /// There may be more.
     More,
@@ -69,6 +70,7 @@ impl Lane {
             next,
             filling,
             since: None,
+            is_growing: false,
             outstanding: None,
             end_untold: false,
             seek: None,
@@ -76,9 +78,14 @@ impl Lane {
         })
     }
 
-    /// Bytes that it holds in memory.
-    pub(super) fn bytes(&self) -> usize {
-        self.filling.byte_len() + self.outstanding.unwrap_or(0)
+    /// Bytes of the batch that was handed over and is not done.
+    pub(super) fn outstanding(&self) -> usize {
+        self.outstanding.unwrap_or(0)
+    }
+
+    /// When the first record came of those that wait here, if there is one.
+    pub(super) fn since(&self) -> Option<Instant> {
+        self.since
     }
 
     /// Drops what it holds; records from `next` on belong to `generation`.
@@ -87,6 +94,7 @@ impl Lane {
         self.filling = self.empty_batch();
         self.next = next;
         self.since = None;
+        self.is_growing = false;
         self.outstanding = None;
         self.end_untold = false;
         self.is_stopped = false;
@@ -99,15 +107,24 @@ impl Lane {
         }
     }
 
-    /// Takes records while there is room.
-    pub(super) fn take_turn(&mut self, settings: &ConsumerSettings, room_bytes: usize) -> Turn {
+    /// Takes the records of one turn, as far as the budget goes.
+    pub(super) fn take_turn(&mut self, budget: &mut Budget) -> Turn {
+        let turn = self.take(budget);
+        self.is_growing = turn == Turn::More;
+        budget.spend(self.filling.len(), self.filling.byte_len());
+        turn
+    }
+
+    fn take(&mut self, budget: &Budget) -> Turn {
         if self.seek.is_some() || self.is_stopped {
             return Turn::Idle;
         }
-        let begun_with = self.filling.byte_len();
-        for _ in 0..TURN_RECORDS {
-            if self.is_full(settings) || self.filling.byte_len() - begun_with >= room_bytes {
-                return Turn::Idle;
+        let allowance = budget.allow(self.filling.len(), self.filling.byte_len());
+        for _ in 0..SHARE_RECORDS {
+            if allowance.is_used_up(self.filling.len(), self.filling.byte_len()) {
+                // A batch that has used up its share may go on if there is memory for a whole one.
+                let next = budget.allow(self.filling.len(), self.filling.byte_len());
+                return if next == allowance { Turn::Idle } else { Turn::More };
             }
             match self.queue.poll(Duration::ZERO) {
                 None => return Turn::Idle,
@@ -128,8 +145,7 @@ impl Lane {
 
     /// The batch, if it is time to hand it over.
     pub(super) fn hand_over(&mut self, settings: &ConsumerSettings) -> Option<RecordBatch> {
-        if self.outstanding.is_some() || self.filling.is_empty() || self.wait(settings) > Some(Duration::ZERO)
-        {
+        if self.is_growing || self.wait(settings)? > Duration::ZERO {
             return None;
         }
         self.outstanding = Some(self.filling.byte_len());

@@ -1,8 +1,8 @@
 //! A consumer on a thread of its own that reports events and obeys commands.
 //!
 //! Invariants: a partition is read from exactly the offset that its owner names, never from one that Kafka stores; it
-//! is given back only after the owner said so, unless it was lost; at most one batch of a partition is handed over and
-//! not done. Deliberately absent: what records mean, and where offsets are kept.
+//! is given back only after the owner said so, unless it was lost; no batch is handed over that was not wanted, and at most
+//! one of a partition that is not done. Deliberately absent: what records mean, and where offsets are kept.
 
 mod batch;
 mod chunks;
@@ -10,6 +10,7 @@ mod context;
 mod lane;
 mod poll;
 mod settings;
+mod share;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,7 +58,8 @@ pub enum ConsumerEvent {
         /// They may already belong to another consumer.
         lost: bool,
     },
-    /// Records of one partition; the next batch of it follows after [`Consumer::done`].
+    /// Records of one partition, one of the batches that [`Consumer::want`] asked for; the next batch of the partition
+    /// follows after [`Consumer::done`].
     Batch(RecordBatch),
     /// Everything up to the end of the partition's log was handed over.
     ReachedEnd {
@@ -129,6 +131,7 @@ enum Command {
     Unassign { rebalance: u64 },
     Seek(Start),
     StopPartition(TopicPartition),
+    Want(usize),
     Done { origin: TopicPartition, generation: u64 },
     Commit { origin: TopicPartition, offset: i64 },
     Stop,
@@ -222,6 +225,11 @@ impl Consumer {
     /// Reads no more of a partition, which stays given to this consumer.
     pub fn stop_partition(&self, origin: TopicPartition) {
         self.command(Command::StopPartition(origin));
+    }
+
+    /// So many more batches may be handed over, of whichever partitions; until then they grow. None comes unless it is wanted.
+    pub fn want(&self, batches: usize) {
+        self.command(Command::Want(batches));
     }
 
     /// The batch of this partition and generation is done: the next one may come.

@@ -1,8 +1,8 @@
 //! The poll thread: takes records, hands over batches, answers rebalances.
 //!
-//! It never waits for anybody: while a batch is worked on, the next one of its partition is filled up to its limit, and
-//! then the partition's records wait in the client library's queue, which bounds its fetches. The main queue is served
-//! in every round, so that the group never takes the process for dead.
+//! It never waits for anybody: until a batch is wanted, it is filled up to its limits, and then the partition's records wait in
+//! the client library's queue, which bounds its fetches. The main queue is served in every round, so that the group
+//! never takes the process for dead.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::chunks::ChunkPool;
 use super::context::{Context, Rebalance, list};
 use super::lane::{Lane, Trouble, Turn};
+use super::share::Budget;
 use super::{Command, ConsumerEvent, ConsumerSettings, Start, TopicPartition, Waker};
 
 /// Longest sleep of the thread: how stale its sign of life may be.
@@ -48,8 +49,8 @@ pub(super) struct PollState {
     late: Vec<Start>,
     uncommitted: BTreeMap<TopicPartition, i64>,
     committed_at: Option<Instant>,
-    /// Whose turn it is first.
-    turn: usize,
+    /// Batches that may be handed over.
+    wanted: usize,
     is_fatal: bool,
 }
 
@@ -68,8 +69,8 @@ impl PollThread {
             self.serve_main_queue();
             self.serve_rebalances();
             self.seek_lanes();
-            let is_busy = self.take_turns();
-            self.hand_over();
+            let may_be_more = self.take_turns();
+            let is_busy = self.hand_over() || may_be_more;
             self.commit(false);
             if !is_busy {
                 thread::park_timeout(self.pause());
@@ -92,6 +93,7 @@ impl PollThread {
                         lane.done(generation);
                     }
                 }
+                Ok(Command::Want(batches)) => self.state.wanted += batches,
                 Ok(Command::Assign { rebalance, starts }) => self.answer_assign(rebalance, starts),
                 Ok(Command::Unassign { rebalance }) => self.answer_revoke(rebalance),
                 Ok(Command::Seek(start)) => {
@@ -253,31 +255,20 @@ impl PollThread {
         }
     }
 
-    /// Gives each partition a turn, beginning with another one each time. Answers whether there may be more.
+    /// Gives each partition a turn. Answers whether there may be more.
     fn take_turns(&mut self) -> bool {
-        let count = self.state.lanes.len();
-        let mut held: usize = self.state.lanes.values().map(Lane::bytes).sum();
-        self.state.turn = if count == 0 { 0 } else { (self.state.turn + 1) % count };
+        let outstanding = self.state.lanes.values().map(Lane::outstanding).sum();
+        let mut budget = Budget::new(&self.settings, outstanding);
         let mut is_busy = false;
         let mut told = Vec::new();
-        for pass in 0..2 {
-            let first = self.state.turn;
-            let lanes = self.state.lanes.values_mut().enumerate();
-            for (_, lane) in lanes.filter(|(index, _)| (*index >= first) == (pass == 0)) {
-                let Some(room) = self.settings.buffer_bytes_max.checked_sub(held).filter(|room| *room > 0)
-                else {
-                    break;
-                };
-                let before = lane.bytes();
-                match lane.take_turn(&self.settings, room) {
-                    Turn::Idle => {}
-                    Turn::More => is_busy = true,
-                    Turn::Told(trouble) => {
-                        is_busy = true;
-                        told.push((lane.origin.clone(), lane.generation(), trouble));
-                    }
+        for lane in by_age(&mut self.state.lanes) {
+            match lane.take_turn(&mut budget) {
+                Turn::Idle => {}
+                Turn::More => is_busy = true,
+                Turn::Told(trouble) => {
+                    is_busy = true;
+                    told.push((lane.origin.clone(), lane.generation(), trouble));
                 }
-                held += lane.bytes() - before;
             }
         }
         for (origin, generation, trouble) in told {
@@ -291,15 +282,23 @@ impl PollThread {
         is_busy
     }
 
-    fn hand_over(&mut self) {
-        for lane in self.state.lanes.values_mut() {
-            if let Some(batch) = lane.hand_over(&self.settings) {
-                self.consumer.context().send(ConsumerEvent::Batch(batch));
-            }
-            if let Some(event) = lane.reached_end() {
-                self.consumer.context().send(event);
-            }
+    /// Hands over as many batches as are wanted. Answers whether that made room for others.
+    fn hand_over(&mut self) -> bool {
+        let mut batches = Vec::new();
+        if self.state.wanted > 0 {
+            let lanes = by_age(&mut self.state.lanes).into_iter();
+            let due = lanes.filter_map(|lane| lane.hand_over(&self.settings));
+            batches.extend(due.take(self.state.wanted));
         }
+        self.state.wanted -= batches.len();
+        let is_any = !batches.is_empty();
+        for batch in batches {
+            self.send(ConsumerEvent::Batch(batch));
+        }
+        for event in self.state.lanes.values_mut().filter_map(Lane::reached_end) {
+            self.consumer.context().send(event);
+        }
+        is_any
     }
 
     fn commit(&mut self, now: bool) {
@@ -317,6 +316,9 @@ impl PollThread {
     }
 
     fn pause(&self) -> Duration {
+        if self.state.wanted == 0 {
+            return PAUSE_MAX;
+        }
         let waits = self.state.lanes.values().filter_map(|lane| lane.wait(&self.settings));
         waits.min().unwrap_or(PAUSE_MAX).min(PAUSE_MAX)
     }
@@ -324,4 +326,11 @@ impl PollThread {
     fn send(&self, event: ConsumerEvent) {
         self.consumer.context().send(event);
     }
+}
+
+/// Partitions, the one first whose records have waited for the longest; last those of which none waits here.
+fn by_age(lanes: &mut BTreeMap<TopicPartition, Lane>) -> Vec<&mut Lane> {
+    let mut lanes: Vec<&mut Lane> = lanes.values_mut().collect();
+    lanes.sort_by_key(|lane| (lane.since().is_none(), lane.since()));
+    lanes
 }

@@ -53,6 +53,8 @@ pub(crate) struct Conductor<P: Projection> {
     group: i16,
     board: Board<Job<P::Event>>,
     idle: Vec<Session>,
+    /// Batches that the consumer was asked for and that have not come.
+    wanted: usize,
     working: JoinSet<Worked<P::Event>>,
     workers: HashMap<Id, (Ticket, AbortHandle)>,
     loading: JoinSet<Loaded>,
@@ -81,6 +83,7 @@ impl<P: Projection> Conductor<P> {
             group: 0,
             board: Board::new(),
             idle,
+            wanted: 0,
             working: JoinSet::new(),
             workers: HashMap::new(),
             loading: JoinSet::new(),
@@ -126,17 +129,25 @@ impl<P: Projection> Conductor<P> {
         }
     }
 
-    /// Gives ready batches to idle workers.
+    /// Gives ready batches to idle workers, and asks for a batch for each that is left: one that is not worked on had better
+    /// grow.
     fn dispatch(&mut self) {
-        while !self.idle.is_empty() {
-            let Some((ticket, mut job)) = self.board.next_job() else { return };
-            let Some(mut session) = self.idle.pop() else { return };
+        while let Some(mut session) = self.idle.pop() {
+            let Some((ticket, mut job)) = self.board.next_job() else {
+                self.idle.push(session);
+                break;
+            };
             let shared = Arc::clone(&self.shared);
             let abort = self.working.spawn(async move {
                 let verdict = job.work(&mut session, &shared).await;
                 (session, job, verdict)
             });
             self.workers.insert(abort.id(), (ticket, abort));
+        }
+        let lacking = self.idle.len().saturating_sub(self.wanted);
+        if lacking > 0 {
+            self.wanted += lacking;
+            self.consumer.want(lacking);
         }
     }
 
@@ -212,6 +223,7 @@ impl<P: Projection> Conductor<P> {
     }
 
     fn batch(&mut self, batch: RecordBatch) {
+        self.wanted = self.wanted.saturating_sub(1);
         let (origin, generation) = (batch.origin.clone(), batch.generation);
         let Some(expected) = self.board.wants(&origin, generation) else { return };
         kill_point("inbox.after_poll");

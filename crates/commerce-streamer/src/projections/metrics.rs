@@ -10,7 +10,7 @@ use inbox::{Decision, OrderingMode, Projection, RecordView, Refusal};
 use sqlx::PgConnection;
 
 use super::decode;
-use crate::store::metrics::{self as store, Applied, Counts, Row};
+use crate::store::metrics::{self as store, Applied, Counts, Row, Tally};
 
 /// The consumer group, without prefix.
 pub const METRICS_GROUP: &str = "product-metrics";
@@ -75,9 +75,8 @@ impl Projection for MetricsProjection {
         events: &[Change],
     ) -> Result<(), sqlx::Error> {
         let folded = fold(events);
-        store::add_counts(tx, &folded.totals()).await?;
-        store::add_hourly_counts(tx, &folded.hourly).await?;
-        store::add_applied(tx, topic, partition, &folded.applied).await
+        let tally = Tally { topic, partition, applied: &folded.applied };
+        store::add_counts(tx, &folded.totals(), &folded.hourly, &tally).await
     }
 
     async fn committed(&self, _events: &[Change]) {}

@@ -16,7 +16,7 @@ use super::decode;
 use crate::breaker::BreakerSettings;
 use crate::invalidator::Invalidator;
 use crate::metrics::{INTENTS_DONE, STALE_VERSIONS};
-use crate::store::metrics::{Applied, add_applied};
+use crate::store::metrics::{Applied, Tally, add_applied};
 use crate::store::stock as store;
 
 /// The consumer group, without prefix.
@@ -82,7 +82,7 @@ impl Projection for StockProjection {
         let replaced = store::replace_states(tx, &states).await?;
         metrics::counter!(STALE_VERSIONS)
             .increment(states.len().saturating_sub(replaced).try_into().unwrap_or(0));
-        add_applied(tx, topic, partition, &tally(events)).await
+        add_applied(tx, &Tally { topic, partition, applied: &tally(events) }).await
     }
 
     async fn committed(&self, events: &[State]) {

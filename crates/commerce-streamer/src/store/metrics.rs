@@ -2,7 +2,9 @@
 
 use std::ops::AddAssign;
 
-use sqlx::PgConnection;
+use sqlx::postgres::{PgArguments, PgConnection};
+use sqlx::query::Query;
+use sqlx::Postgres;
 
 /// What is added to one product's counters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -63,79 +65,89 @@ impl From<&[Row]> for Columns {
     }
 }
 
-/// Adds to the all-time counters. `rows`: one a product, sorted, so that concurrent batches cannot deadlock.
-pub(crate) async fn add_counts(tx: &mut PgConnection, rows: &[Row]) -> Result<(), sqlx::Error> {
-    let columns = Columns::from(rows);
-    sqlx::query(
-        "insert into metrics.product_metrics as m (product_id, like_count, sales_count, sales_amount, view_count)
-         select * from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
-         on conflict (product_id) do update
-            set like_count   = m.like_count   + excluded.like_count,
-                sales_count  = m.sales_count  + excluded.sales_count,
-                sales_amount = m.sales_amount + excluded.sales_amount,
-                view_count   = m.view_count   + excluded.view_count,
-                updated_at   = clock_timestamp()",
-    )
-    .bind(columns.product_ids)
-    .bind(columns.likes)
-    .bind(columns.sales)
-    .bind(columns.amounts)
-    .bind(columns.views)
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
-/// Adds to the hourly counters. `rows`: one a product and hour, sorted.
-pub(crate) async fn add_hourly_counts(tx: &mut PgConnection, rows: &[Row]) -> Result<(), sqlx::Error> {
-    let columns = Columns::from(rows);
-    sqlx::query(
-        "insert into metrics.product_metrics_hourly as m
-                (product_id, hour, like_count, sales_count, sales_amount, view_count)
-         select product_id, to_timestamp(hour), likes, sales, amount, views
-           from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
-             as r (product_id, hour, likes, sales, amount, views)
-         on conflict (product_id, hour) do update
-            set like_count   = m.like_count   + excluded.like_count,
-                sales_count  = m.sales_count  + excluded.sales_count,
-                sales_amount = m.sales_amount + excluded.sales_amount,
-                view_count   = m.view_count   + excluded.view_count",
-    )
-    .bind(columns.product_ids)
-    .bind(columns.hours)
-    .bind(columns.likes)
-    .bind(columns.sales)
-    .bind(columns.amounts)
-    .bind(columns.views)
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
-/// Adds to the tallies of a partition. `tallies`: one a kind.
-pub(crate) async fn add_applied(
-    tx: &mut PgConnection,
-    topic: &str,
-    partition: i32,
-    tallies: &[Applied],
-) -> Result<(), sqlx::Error> {
-    let kinds: Vec<&str> = tallies.iter().map(|tally| tally.kind).collect();
-    let events: Vec<i64> = tallies.iter().map(|tally| tally.events).collect();
-    let units: Vec<i64> = tallies.iter().map(|tally| tally.units).collect();
-    sqlx::query(
+/// Adds to the tallies of a partition, `$1` and `$2`; kinds, events and units of each are `$3` to `$5`.
+macro_rules! add_applied {
+    () => {
         "insert into metrics.applied as a (topic, partition, kind, events, units)
          select $1, $2, * from unnest($3::text[], $4::bigint[], $5::bigint[])
          on conflict (topic, partition, kind) do update
-            set events = a.events + excluded.events, units = a.units + excluded.units",
-    )
-    .bind(topic)
-    .bind(partition)
-    .bind(kinds)
-    .bind(events)
-    .bind(units)
-    .execute(tx)
-    .await?;
+            set events = a.events + excluded.events, units = a.units + excluded.units"
+    };
+}
+
+/// Adds a batch in one round trip, as a small one costs little else: `totals` to the all-time counters, `hourly` to those of the
+/// hours, `tally` to the partition's. Rows are one a product, or one a product and hour, sorted; so concurrent batches cannot
+/// deadlock, as the server writes the tables in the same order each time.
+pub(crate) async fn add_counts(
+    tx: &mut PgConnection,
+    totals: &[Row],
+    hourly: &[Row],
+    tally: &Tally<'_>,
+) -> Result<(), sqlx::Error> {
+    let (totals, hourly) = (Columns::from(totals), Columns::from(hourly));
+    let statement = concat!(
+        "with total as (
+             insert into metrics.product_metrics as m (product_id, like_count, sales_count, sales_amount, view_count)
+             select * from unnest($6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[])
+             on conflict (product_id) do update
+                set like_count   = m.like_count   + excluded.like_count,
+                    sales_count  = m.sales_count  + excluded.sales_count,
+                    sales_amount = m.sales_amount + excluded.sales_amount,
+                    view_count   = m.view_count   + excluded.view_count,
+                    updated_at   = clock_timestamp()),
+         by_hour as (
+             insert into metrics.product_metrics_hourly as m
+                    (product_id, hour, like_count, sales_count, sales_amount, view_count)
+             select product_id, to_timestamp(hour), likes, sales, amount, views
+               from unnest($11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[])
+                 as r (product_id, hour, likes, sales, amount, views)
+             on conflict (product_id, hour) do update
+                set like_count   = m.like_count   + excluded.like_count,
+                    sales_count  = m.sales_count  + excluded.sales_count,
+                    sales_amount = m.sales_amount + excluded.sales_amount,
+                    view_count   = m.view_count   + excluded.view_count) ",
+        add_applied!()
+    );
+    tally
+        .bind(sqlx::query(statement))
+        .bind(totals.product_ids)
+        .bind(totals.likes)
+        .bind(totals.sales)
+        .bind(totals.amounts)
+        .bind(totals.views)
+        .bind(hourly.product_ids)
+        .bind(hourly.hours)
+        .bind(hourly.likes)
+        .bind(hourly.sales)
+        .bind(hourly.amounts)
+        .bind(hourly.views)
+        .execute(tx)
+        .await?;
     Ok(())
+}
+
+/// Adds to the tallies of a partition alone.
+pub(crate) async fn add_applied(tx: &mut PgConnection, tally: &Tally<'_>) -> Result<(), sqlx::Error> {
+    tally.bind(sqlx::query(add_applied!())).execute(tx).await?;
+    Ok(())
+}
+
+/// What was applied of a batch.
+pub(crate) struct Tally<'a> {
+    /// Without prefix.
+    pub(crate) topic: &'a str,
+    pub(crate) partition: i32,
+    /// One a kind.
+    pub(crate) applied: &'a [Applied],
+}
+
+impl Tally<'_> {
+    fn bind<'q>(&self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
+        let kinds: Vec<&'static str> = self.applied.iter().map(|applied| applied.kind).collect();
+        let events: Vec<i64> = self.applied.iter().map(|applied| applied.events).collect();
+        let units: Vec<i64> = self.applied.iter().map(|applied| applied.units).collect();
+        query.bind(self.topic.to_owned()).bind(self.partition).bind(kinds).bind(events).bind(units)
+    }
 }
 
 /// Events and units applied so far of one kind, over all partitions.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::claims::{Block, Claim, Claims, Settled};
+use super::claims::{Bits, Block, Claim, Claims, Settled};
 use super::failure::{Failure, engine};
 use super::identity::week;
 use super::plan::{Identity, Rejection};
@@ -34,19 +34,31 @@ pub(crate) struct Memory<'a> {
 }
 
 impl Memory<'_> {
-    /// Answers which of the records carry events that are new, and remembers them.
+    /// What the records ask for.
+    pub(crate) fn claims(&self, records: impl Iterator<Item = (usize, Identity)>) -> Claims {
+        let mut claims = Claims::default();
+        records.for_each(|(index, identity)| claims.add(index, self.claim(identity)));
+        claims
+    }
+
+    /// The bits of the claims' blocks, which stay locked to the end of the transaction.
+    pub(crate) async fn lock(
+        &self,
+        tx: &mut PgConnection,
+        claims: &Claims,
+    ) -> Result<BTreeMap<Block, Bits>, Failure> {
+        lock_blocks(tx, self.group, claims.masks().keys()).await.map_err(engine("read bits"))
+    }
+
+    /// Answers which of the records carry events that are new. `locked`: all blocks of the claims that exist. Blocks that do not
+    /// are added, and so are ids; bits that change are the caller's to write.
     pub(crate) async fn settle(
         &self,
         tx: &mut PgConnection,
-        records: impl Iterator<Item = (usize, Identity)>,
+        claims: Claims,
+        mut locked: BTreeMap<Block, Bits>,
     ) -> Result<Marked, Failure> {
-        let mut claims = Claims::default();
-        records.for_each(|(index, identity)| claims.add(index, self.claim(identity)));
-        let mut stored = BTreeMap::new();
-        let mut inserted = HashSet::new();
-        if !claims.masks().is_empty() {
-            (stored, inserted) = self.read_blocks(tx, &claims).await?;
-        }
+        let inserted = self.insert_missing(tx, &claims, &mut locked).await?;
         let ids = claims.ids();
         let new_ids = if ids.is_empty() {
             HashSet::new()
@@ -57,38 +69,43 @@ impl Memory<'_> {
         if !outside.is_empty() {
             return Ok(Marked::Outside(outside));
         }
-        let settled = claims.settle(&stored, &new_ids);
-        if !settled.changed.is_empty() {
-            let rows = update_blocks(tx, self.group, &settled.changed).await.map_err(engine("write bits"))?;
-            if usize::try_from(rows) != Ok(settled.changed.len()) {
-                let text = format!("{rows} of {} locked rows of inbox.event_handled", settled.changed.len());
-                return Err(engine("write bits")(sqlx::Error::Protocol(text)));
-            }
-        }
-        Ok(Marked::Settled(settled))
+        Ok(Marked::Settled(claims.settle(&locked, &new_ids)))
     }
 
-    /// Blocks that existed, with their bits, locked; and those that were added with the bits of `claims`.
-    async fn read_blocks(
+    /// Writes the bits of locked blocks.
+    pub(crate) async fn remember(
+        &self,
+        tx: &mut PgConnection,
+        changed: &[(Block, Bits)],
+    ) -> Result<(), Failure> {
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let rows = update_blocks(tx, self.group, changed).await.map_err(engine("write bits"))?;
+        all_written(rows, changed.len())
+    }
+
+    /// Adds blocks with the bits of `claims`; those that somebody else has just added are locked.
+    async fn insert_missing(
         &self,
         tx: &mut PgConnection,
         claims: &Claims,
-    ) -> Result<(BTreeMap<Block, [u8; super::claims::BLOCK_BYTES]>, HashSet<Block>), Failure> {
+        locked: &mut BTreeMap<Block, Bits>,
+    ) -> Result<HashSet<Block>, Failure> {
         let masks = claims.masks();
-        let mut stored = lock_blocks(tx, self.group, masks.keys()).await.map_err(engine("read bits"))?;
-        let is_missing = |block: &&Block| !stored.contains_key(*block);
-        let missing: Vec<Block> = masks.keys().filter(is_missing).copied().collect();
+        let missing = masks.iter().filter(|(block, _)| !locked.contains_key(*block));
+        let missing: Vec<(Block, Bits)> = missing.map(|(block, bits)| (*block, *bits)).collect();
         if missing.is_empty() {
-            return Ok((stored, HashSet::new()));
+            return Ok(HashSet::new());
         }
-        let rows: Vec<_> = missing.iter().map(|block| (*block, masks[block])).collect();
-        let inserted = insert_blocks(tx, self.group, &rows).await.map_err(engine("insert bits"))?;
-        let taken: Vec<Block> = missing.into_iter().filter(|block| !inserted.contains(block)).collect();
+        let inserted = insert_blocks(tx, self.group, &missing).await.map_err(engine("insert bits"))?;
+        let taken: Vec<Block> =
+            missing.into_iter().map(|(block, _)| block).filter(|block| !inserted.contains(block)).collect();
         if !taken.is_empty() {
             let others = lock_blocks(tx, self.group, taken.iter()).await.map_err(engine("read bits"))?;
-            stored.extend(others);
+            locked.extend(others);
         }
-        Ok((stored, inserted))
+        Ok(inserted)
     }
 
     /// Records that are not remembered and lie below a floor. Floors are looked at only where something was not remembered.
@@ -125,4 +142,13 @@ impl Memory<'_> {
             }
         }
     }
+}
+
+/// A locked row cannot be missing: that is a bug or a rule of the database's owner.
+pub(crate) fn all_written(rows: u64, blocks: usize) -> Result<(), Failure> {
+    if usize::try_from(rows) == Ok(blocks) {
+        return Ok(());
+    }
+    let text = format!("{rows} of {blocks} locked rows of inbox.event_handled");
+    Err(engine("write bits")(sqlx::Error::Protocol(text)))
 }

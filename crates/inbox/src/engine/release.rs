@@ -177,7 +177,9 @@ async fn pass<P: Projection>(
         tx.rollback().await.map_err(engine("rollback"))?;
         return Ok(Step::Ended);
     }
-    let settled = match memory.settle(&mut tx, chunk.identities(count)).await? {
+    let claims = memory.claims(chunk.identities(count));
+    let locked = memory.lock(&mut tx, &claims).await?;
+    let settled = match memory.settle(&mut tx, claims, locked).await? {
         Marked::Settled(settled) => settled,
         Marked::Outside(records) => {
             tx.rollback().await.map_err(engine("rollback"))?;
@@ -187,6 +189,7 @@ async fn pass<P: Projection>(
             };
         }
     };
+    memory.remember(&mut tx, &settled.changed).await?;
     let (events, given_up) = chunk.take(&settled.fresh);
     apply(&mut tx, shared, &chunk.origin, &events).await?;
     let waited: Vec<_> = chunk.letters[..count]

@@ -8,9 +8,9 @@ use kafka_client::TopicPartition;
 use sqlx::{Connection as _, PgConnection};
 
 use super::failure::{Failure, engine, is_refused};
-use super::memory::{Marked, Memory, outside};
+use super::memory::{Marked, Memory, all_written, outside};
 use super::order::{self, Order, order};
-use super::plan::{Fate, Plan, Rejection, panic_text};
+use super::plan::{Fate, Identity, Plan, Rejection, panic_text};
 use super::span::Span;
 use super::work::Shared;
 use crate::dead_letter;
@@ -72,10 +72,15 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
         }
         let mut tx =
             connection.begin_with("begin isolation level read committed").await.map_err(engine("begin"))?;
-        let stored = progress::lock_offset(&mut tx, self.group, &origin).await.map_err(engine("fence"))?;
-        let stored = stored.ok_or(Failure::NoProgress)?;
+        let memory = Memory { group: self.group, sources: self.sources };
+        let claims = memory.claims(self.identities(&BTreeSet::new()));
         let is_unfenced = is_told_first || is_sabotaged("inbox.no_fence");
-        let believed = if is_unfenced { stored } else { self.span.expected };
+        let expected = (!is_unfenced).then_some(self.span.expected);
+        let locked = progress::lock(&mut tx, self.group, &origin, expected, claims.masks().keys())
+            .await
+            .map_err(engine("fence"))?;
+        let (stored, blocks) = locked.ok_or(Failure::NoProgress)?;
+        let believed = expected.unwrap_or(stored);
         if stored != believed {
             tx.rollback().await.map_err(engine("rollback"))?;
             let had_committed = self.is_in_doubt && stored == self.span.next;
@@ -83,13 +88,12 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
         }
         kill_point("inbox.after_fence");
         let order = self.order(&mut tx, shared).await?;
-        let memory = Memory { group: self.group, sources: self.sources };
-        let records = self.span.records.clone().filter(|index| !order.waiting.contains(index));
-        let claims = records.filter_map(|index| match self.plan.fates[index] {
-            Fate::Apply(identity) => Some((index, identity)),
-            Fate::Skip | Fate::SkipUnknown | Fate::Reject(_) => None,
-        });
-        let settled = match memory.settle(&mut tx, claims).await? {
+        let claims = if order.waiting.is_empty() {
+            claims
+        } else {
+            memory.claims(self.identities(&order.waiting))
+        };
+        let settled = match memory.settle(&mut tx, claims, blocks).await? {
             Marked::Settled(settled) => settled,
             Marked::Outside(records) => {
                 tx.rollback().await.map_err(engine("rollback"))?;
@@ -110,13 +114,12 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
         let advance = advance(self.span, settled.fresh.len(), settled.duplicates, dead_lettered);
         let advance = Advance { expected: believed, ..advance };
         let owner = &shared.settings.owner;
-        let is_moved = progress::advance(&mut tx, self.group, &origin, &advance, owner, halt.as_deref())
-            .await
-            .map_err(engine("advance"))?;
-        if !is_moved {
-            // The row is locked, so this is a bug or a rule of the database's owner; nothing is written.
-            return Err(Failure::NoProgress);
-        }
+        let written =
+            progress::advance(&mut tx, self.group, &origin, &advance, owner, halt.as_deref(), &settled.changed)
+                .await
+                .map_err(engine("advance"))?;
+        // The row is locked, so this is a bug or a rule of the database's owner; nothing is written.
+        all_written(written.ok_or(Failure::NoProgress)?, settled.changed.len())?;
         kill_point("inbox.before_commit");
         answer("inbox.commit_answer_lost", tx.commit()).await.map_err(|error| {
             if is_refused(&error) { Failure::Apply(error) } else { Failure::Commit(error) }
@@ -129,10 +132,19 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
     async fn tell_first(&self, connection: &mut PgConnection, owner: &str) -> Result<(), Failure> {
         let (expected, next) = (self.span.expected, self.span.next);
         let told = Advance { expected, next, ..Advance::default() };
-        progress::advance(connection, self.group, &self.plan.batch.origin, &told, owner, None)
+        progress::advance(connection, self.group, &self.plan.batch.origin, &told, owner, None, &[])
             .await
             .map_err(engine("tell first"))?;
         Ok(())
+    }
+
+    /// Which events the span carries, without records that wait.
+    fn identities(&self, waiting: &BTreeSet<usize>) -> impl Iterator<Item = (usize, Identity)> {
+        let records = self.span.records.clone().filter(|index| !waiting.contains(index));
+        records.filter_map(|index| match self.plan.fates[index] {
+            Fate::Apply(identity) => Some((index, identity)),
+            Fate::Skip | Fate::SkipUnknown | Fate::Reject(_) => None,
+        })
     }
 
     /// Which records of a strict projection wait. The keys of the span that are blocked stay locked, so that nothing is

@@ -8,21 +8,46 @@ use uuid::Uuid;
 use crate::engine::claims::{BLOCK_BYTES, Bits, Block};
 use crate::engine::identity::{BLOCK_EVENTS, week};
 
-/// Key columns of blocks, one array each.
+/// Blocks as columns, one array each.
 #[derive(Debug, Default)]
-struct Columns {
-    sources: Vec<i16>,
-    lanes: Vec<i16>,
-    numbers: Vec<i64>,
-    bits: Vec<Vec<u8>>,
+pub(crate) struct Columns {
+    pub(crate) sources: Vec<i16>,
+    pub(crate) lanes: Vec<i16>,
+    pub(crate) numbers: Vec<i64>,
+    pub(crate) bits: Vec<Vec<u8>>,
 }
 
 impl Columns {
+    /// Keys only.
+    pub(crate) fn of<'a>(blocks: impl Iterator<Item = &'a Block>) -> Self {
+        let mut columns = Self::default();
+        blocks.for_each(|block| columns.push(block));
+        columns
+    }
+
+    pub(crate) fn with_bits(blocks: &[(Block, Bits)]) -> Self {
+        let mut columns = Self::default();
+        for (block, bits) in blocks {
+            columns.push(block);
+            columns.bits.push(bits.to_vec());
+        }
+        columns
+    }
+
     fn push(&mut self, block: &Block) {
         self.sources.push(block.source);
         self.lanes.push(block.lane);
         self.numbers.push(block.number);
     }
+}
+
+/// Bits as they are stored.
+pub(crate) fn decode_bits(number: i64, bits: Vec<u8>) -> Result<Bits, sqlx::Error> {
+    bits.try_into().map_err(|bits: Vec<u8>| {
+        let length = bits.len();
+        let text = format!("inbox.event_handled.bits of block {number} has {length} bytes, not {BLOCK_BYTES}");
+        sqlx::Error::Decode(text.into())
+    })
 }
 
 /// Reads blocks and locks their rows in key order; blocks that do not exist are left out.
@@ -31,8 +56,7 @@ pub(crate) async fn lock_blocks(
     group: i16,
     blocks: impl Iterator<Item = &Block>,
 ) -> Result<BTreeMap<Block, Bits>, sqlx::Error> {
-    let mut columns = Columns::default();
-    blocks.for_each(|block| columns.push(block));
+    let columns = Columns::of(blocks);
     let rows: Vec<(i16, i16, i64, Vec<u8>)> = sqlx::query_as(
         "select e.source_id, e.lane, e.block, e.bits
            from unnest($2::smallint[], $3::smallint[], $4::bigint[]) as wanted (source_id, lane, block)
@@ -50,13 +74,7 @@ pub(crate) async fn lock_blocks(
     .await?;
     rows.into_iter()
         .map(|(source, lane, number, bits)| {
-            let bits = bits.try_into().map_err(|bits: Vec<u8>| {
-                let length = bits.len();
-                let text = format!(
-                    "inbox.event_handled.bits of block {number} has {length} bytes, not {BLOCK_BYTES}"
-                );
-                sqlx::Error::Decode(text.into())
-            })?;
+            let bits = decode_bits(number, bits)?;
             Ok((Block { source, lane, number }, bits))
         })
         .collect()
@@ -68,11 +86,7 @@ pub(crate) async fn insert_blocks(
     group: i16,
     blocks: &[(Block, Bits)],
 ) -> Result<HashSet<Block>, sqlx::Error> {
-    let mut columns = Columns::default();
-    for (block, bits) in blocks {
-        columns.push(block);
-        columns.bits.push(bits.to_vec());
-    }
+    let columns = Columns::with_bits(blocks);
     let rows: Vec<(i16, i16, i64)> = sqlx::query_as(
         "insert into inbox.event_handled (consumer_group, source_id, lane, block, bits)
          select $1, wanted.* from unnest($2::smallint[], $3::smallint[], $4::bigint[], $5::bytea[])
@@ -97,11 +111,7 @@ pub(crate) async fn update_blocks(
     group: i16,
     blocks: &[(Block, Bits)],
 ) -> Result<u64, sqlx::Error> {
-    let mut columns = Columns::default();
-    for (block, bits) in blocks {
-        columns.push(block);
-        columns.bits.push(bits.to_vec());
-    }
+    let columns = Columns::with_bits(blocks);
     let done = sqlx::query(
         "update inbox.event_handled e set bits = merged.bits
            from unnest($2::smallint[], $3::smallint[], $4::bigint[], $5::bytea[])

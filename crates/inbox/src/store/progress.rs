@@ -1,8 +1,13 @@
 //! `inbox.consumer_group` and `inbox.progress`: how far a group is in each partition.
 
+use std::collections::BTreeMap;
+
 use kafka_client::TopicPartition;
 use sqlx::PgConnection;
 use uuid::Uuid;
+
+use super::handled::{Columns, decode_bits};
+use crate::engine::claims::{Bits, Block};
 
 /// The number of a group, or `None` before its first assignment.
 pub(crate) async fn find_group(
@@ -95,23 +100,64 @@ pub(crate) async fn fill_topic_id(
     Ok(())
 }
 
-/// The stored offset; its row stays locked to the end of the transaction, so that owners of a partition follow each
-/// other.
-pub(crate) async fn lock_offset(
+/// The stored offset; its row stays locked to the end of the transaction, so that owners of a partition follow each other.
+/// If it is `expected`, or nothing is, with those of the blocks that exist, locked in the order of their keys: nobody who is
+/// fenced waits for them.
+pub(crate) async fn lock(
     tx: &mut PgConnection,
     group: i16,
     origin: &TopicPartition,
-) -> Result<Option<i64>, sqlx::Error> {
-    sqlx::query_scalar(
-        "select next_offset from inbox.progress
-          where consumer_group = $1 and topic = $2 and partition = $3
-            for update",
+    expected: Option<i64>,
+    blocks: impl Iterator<Item = &Block>,
+) -> Result<Option<(i64, BTreeMap<Block, Bits>)>, sqlx::Error> {
+    let columns = Columns::of(blocks);
+    let rows: Vec<Locked> = sqlx::query_as(
+        // The condition on the fence has no column of a block: it is judged once, before the first block is read.
+        "with fence as materialized (
+             select next_offset from inbox.progress
+              where consumer_group = $1 and topic = $2 and partition = $3
+                for update),
+         block as materialized (
+             select e.source_id, e.lane, e.block, e.bits
+               from unnest($5::smallint[], $6::smallint[], $7::bigint[]) as wanted (source_id, lane, block)
+               join inbox.event_handled e
+                 on e.consumer_group = $1
+                and e.source_id = wanted.source_id and e.lane = wanted.lane and e.block = wanted.block
+              where (select next_offset = coalesce($4, next_offset) from fence)
+              order by e.source_id, e.lane, e.block
+                for update of e)
+         select fence.next_offset, block.source_id, block.lane, block.block, block.bits
+           from fence left join block on true",
     )
     .bind(group)
     .bind(&*origin.topic)
     .bind(origin.partition)
-    .fetch_optional(tx)
-    .await
+    .bind(expected)
+    .bind(columns.sources)
+    .bind(columns.lanes)
+    .bind(columns.numbers)
+    .fetch_all(tx)
+    .await?;
+    let Some(&Locked { next_offset, .. }) = rows.first() else { return Ok(None) };
+    let mut blocks = BTreeMap::new();
+    for row in rows {
+        if let (Some(source), Some(lane), Some(number), Some(bits)) =
+            (row.source_id, row.lane, row.block, row.bits)
+        {
+            blocks.insert(Block { source, lane, number }, decode_bits(number, bits)?);
+        }
+    }
+    Ok(Some((next_offset, blocks)))
+}
+
+/// The stored offset beside one block, or none.
+#[derive(sqlx::FromRow)]
+struct Locked {
+    next_offset: i64,
+    source_id: Option<i16>,
+    lane: Option<i16>,
+    block: Option<i64>,
+    bits: Option<Vec<u8>>,
 }
 
 /// A move of the stored offset with what became of the offsets in between.
@@ -125,7 +171,8 @@ pub(crate) struct Advance {
     pub(crate) skipped: i64,
 }
 
-/// Moves the stored offset by compare-and-set; answers whether it was where it was expected.
+/// Writes the bits of locked blocks and moves the stored offset by compare-and-set. Answers how many blocks there were, or `None`
+/// if the offset was not where it was expected; the caller then leaves the transaction.
 pub(crate) async fn advance(
     tx: &mut PgConnection,
     group: i16,
@@ -133,13 +180,23 @@ pub(crate) async fn advance(
     advance: &Advance,
     owner: &str,
     halted: Option<&str>,
-) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query(
-        "update inbox.progress
+    changed: &[(Block, Bits)],
+) -> Result<Option<u64>, sqlx::Error> {
+    let columns = Columns::with_bits(changed);
+    let written: Option<i64> = sqlx::query_scalar(
+        "with written as (
+             update inbox.event_handled e set bits = merged.bits
+               from unnest($12::smallint[], $13::smallint[], $14::bigint[], $15::bytea[])
+                    as merged (source_id, lane, block, bits)
+              where e.consumer_group = $1
+                and e.source_id = merged.source_id and e.lane = merged.lane and e.block = merged.block
+             returning 1)
+         update inbox.progress
             set next_offset = $5, handled = handled + $6, duplicates = duplicates + $7,
                 dead_lettered = dead_lettered + $8, skipped = skipped + $9, owner = $10, halted = $11,
                 updated_at = clock_timestamp()
-          where consumer_group = $1 and topic = $2 and partition = $3 and next_offset = $4",
+          where consumer_group = $1 and topic = $2 and partition = $3 and next_offset = $4
+         returning (select count(*) from written)",
     )
     .bind(group)
     .bind(&*origin.topic)
@@ -152,7 +209,11 @@ pub(crate) async fn advance(
     .bind(advance.skipped)
     .bind(owner)
     .bind(halted)
-    .execute(tx)
+    .bind(columns.sources)
+    .bind(columns.lanes)
+    .bind(columns.numbers)
+    .bind(columns.bits)
+    .fetch_optional(tx)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(written.map(|rows| u64::try_from(rows).unwrap_or_default()))
 }

@@ -24,9 +24,10 @@ pub struct ConsumerSettings {
     pub batch_records_max: usize,
     /// A batch is closed when it has as many bytes.
     pub batch_bytes_max: usize,
-    /// Longest wait for a fuller batch.
+    /// Longest wait for a fuller batch that is wanted.
     pub linger: Duration,
-    /// Bytes of all batches together that are being filled or worked on; one record may exceed it.
+    /// Bytes of all batches together that are being filled or worked on. Beside it each partition may hold a small batch (512
+    /// records, a 32nd of `batch_bytes_max`), and one record may exceed either.
     pub buffer_bytes_max: usize,
     /// Each partition is fetched ahead to about so many records.
     pub queued_records_min: u32,
@@ -44,12 +45,12 @@ impl ConsumerSettings {
             topics,
             instance: None,
             session_timeout: Duration::from_secs(10),
-            batch_records_max: 5_000,
-            batch_bytes_max: 4 * 1024 * 1024,
+            batch_records_max: 20_000,
+            batch_bytes_max: 8 * 1024 * 1024,
             linger: Duration::from_millis(2),
-            buffer_bytes_max: 16 * 1024 * 1024,
-            queued_records_min: 5_000,
-            queued_kbytes_max: 2 * 1024,
+            buffer_bytes_max: 24 * 1024 * 1024,
+            queued_records_min: 3_000,
+            queued_kbytes_max: 1024,
         }
     }
 

@@ -11,7 +11,6 @@ mod caution;
 mod flush;
 mod guard;
 mod keeper;
-pub(crate) mod kill;
 mod pace;
 mod parking;
 mod prefix;
@@ -33,6 +32,7 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub(crate) use kafka_client::failpoint as kill;
 use kafka_client::{ProducerError, WeakSetting};
 use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;

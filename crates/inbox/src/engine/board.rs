@@ -273,7 +273,7 @@ impl<J> Board<J> {
     }
 
     /// Nothing is read until somebody has decided; a batch that is with a worker may still end.
-    fn stop(&mut self, origin: &TopicPartition, reason: StopReason) {
+    pub(crate) fn stop(&mut self, origin: &TopicPartition, reason: StopReason) {
         if let Some(partition) = self.partitions.get_mut(origin) {
             partition.stage = Stage::Stopped;
             self.outputs.push_back(Output::Stopped { origin: origin.clone(), reason });

@@ -12,7 +12,7 @@ use std::time::Duration;
 use kafka_client::{Start, TopicPartition};
 use tokio::time::Instant;
 
-use crate::status::StopReason;
+use crate::stop_reason::StopReason;
 
 /// First and longest wait before a batch is tried again.
 const RETRY_FIRST: Duration = Duration::from_millis(100);

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::failure::chain;
 use super::session::{connect, session_options};
-use crate::status::StopReason;
+use crate::stop_reason::StopReason;
 use crate::store::progress::{Stored, fill_topic_id, find_group, find_offset, insert_group, insert_progress};
 
 /// First and longest wait while the database is away.

@@ -9,7 +9,7 @@ use crate::engine::loader::{Beginning, Loaded, Loader};
 use crate::kill::kill_point;
 use crate::metrics::{self, Rebalanced};
 use crate::projection::Projection;
-use crate::status::StopReason;
+use crate::stop_reason::StopReason;
 
 impl<P: Projection> Conductor<P> {
     pub(super) fn load(&mut self, rebalance: Option<u64>, partitions: Vec<TopicPartition>) {

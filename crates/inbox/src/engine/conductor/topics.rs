@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::Conductor;
 use crate::engine::failure::chain;
 use crate::projection::Projection;
-use crate::status::StopReason;
+use crate::stop_reason::StopReason;
 
 /// Ids by topic.
 pub(super) type TopicIds = BTreeMap<String, Uuid>;

@@ -27,6 +27,7 @@ use super::traffic::{Ledger, produce};
 use super::trouble::Troublemaker;
 use super::variant::Variant;
 use crate::Server;
+use crate::process::cleaned_up;
 
 /// Pause between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -124,11 +125,7 @@ pub async fn run_once(settings: &RunSettings) -> Result<Outcome> {
     ensure!(fail::has_failpoints(), "members can be killed only in builds with the feature `failpoints`");
     let stage = Arc::new(Stage::create().await?);
     let outcome = on_stage(settings, &stage).await;
-    let removed = stage.remove().await;
-    // A failure of the run explains that of the clean-up.
-    let outcome = outcome?;
-    removed.context("removing what the run has left")?;
-    Ok(outcome)
+    cleaned_up(outcome, stage.remove().await)
 }
 
 async fn on_stage(settings: &RunSettings, stage: &Arc<Stage>) -> Result<Outcome> {

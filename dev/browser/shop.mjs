@@ -82,7 +82,12 @@ export class Shop {
     const answer = await page.goto(path);
     ensure(answer.status() === status, `${path} is answered with ${answer.status()}, not ${status}`);
     await page.waitForLoadState("load");
-    this.complaints = this.complaints.filter((complaint) => !complaint.includes(`status of ${status}`));
+    this.expects(`status of ${status}`);
+  }
+
+  /** Forgets what the console was told of an answer that a scenario has brought about. */
+  expects(text) {
+    this.complaints = this.complaints.filter((complaint) => !complaint.includes(text));
   }
 
   /** Tells how long something took. */

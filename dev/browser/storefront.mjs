@@ -82,6 +82,22 @@ async function without_script(shop) {
   ensure((await buyer.locator("main article").count()) === 1, "the order is among the buyer's orders");
 }
 
+/** A stream that was refused, as by an api that is full, is asked for again, and counts go on. */
+async function refused_stream(shop) {
+  const path = `/products/${shop.settings.products.plenty}`;
+  const [liker, watcher] = [await shop.buyer(0), await shop.buyer(1)];
+  let asked = 0;
+  await watcher.route("**/api/v1/live?*", (route) => (asked++ === 0 ? route.fulfill({ status: 503 }) : route.continue()));
+  const follows = watcher.waitForResponse((response) => response.url().includes("/api/v1/live") && response.ok());
+  await watcher.goto(path);
+  await follows;
+  ensure(asked === 2, `refused once, asked for ${asked} times`);
+  shop.expects("status of 503");
+  await liker.goto(path);
+  await liker.locator(".detail form.like button").click();
+  shop.tell("a like shows after the stream was refused", await shop.appears(watcher.locator('.detail [data-count="likes"]', { hasText: /^1$/ })));
+}
+
 /** An order that is sent twice is placed once; signing out ends the session. */
 async function twice(shop) {
   const buyer = await shop.buyer(0);
@@ -103,7 +119,7 @@ async function twice(shop) {
   ensure((await buyer.locator('main a[href^="/sign-in"]').count()) === 1, "who signed out is asked to sign in");
 }
 
-const scenarios = { likes, last_item, without_script, twice, accessible, light, pictures };
+const scenarios = { likes, last_item, refused_stream, without_script, twice, accessible, light, pictures };
 
 const run = scenarios[process.argv[2]];
 ensure(run, `scenarios: ${Object.keys(scenarios).join(", ")}`);

@@ -22,6 +22,9 @@ enum Subject {
     /// One consumer, as a process of its own to be killed
     #[command(hide = true)]
     InboxProcess(torture::inbox::MemberArguments),
+    /// One act of an operator, as a process of its own to be killed
+    #[command(hide = true)]
+    InboxOperator(torture::inbox::OperatorArguments),
 }
 
 #[tokio::main]
@@ -30,6 +33,7 @@ async fn main() -> Result<()> {
         Subject::Outbox(arguments) => torture::outbox::run(&arguments).await,
         Subject::Inbox(arguments) => Box::pin(torture::inbox::run(&arguments)).await,
         Subject::InboxProcess(arguments) => torture::inbox::run_member(arguments).await,
+        Subject::InboxOperator(arguments) => torture::inbox::run_operator(arguments).await,
         Subject::RelayProcess(arguments) => torture::outbox::run_relay(arguments).await,
     }
 }

@@ -1,8 +1,8 @@
-//! What processes of the torture have in common.
+//! What runs and processes of the torture have in common.
 
 use std::io::Read;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -29,4 +29,11 @@ pub(crate) fn begin() -> Result<CancellationToken> {
         orphaned.cancel();
     });
     Ok(stop)
+}
+
+/// What a run came to, when what it has left is removed. A failure of the run explains that of the clean-up.
+pub(crate) fn cleaned_up<T>(outcome: Result<T>, removed: Result<()>) -> Result<T> {
+    let outcome = outcome?;
+    removed.context("removing what the run has left")?;
+    Ok(outcome)
 }

@@ -11,11 +11,12 @@ use thiserror::Error;
 use crate::domain::InvalidInput;
 use crate::error_code::ErrorCode;
 use crate::event_log::EventLogError;
+use crate::language::Language;
 use crate::store::StoreError;
 
 /// A refused or failed request. How it looks on the wire stands in [`ErrorCode`]'s table.
 #[derive(Debug, Error)]
-#[error("{}", self.code().english())]
+#[error("{}", self.code().message(Language::English))]
 pub(crate) enum ApiError {
     Invalid(#[from] InvalidInput),
     Unauthenticated,

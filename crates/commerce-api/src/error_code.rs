@@ -11,6 +11,8 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::language::Language;
+
 /// Declares the codes, so that none can be without its row.
 macro_rules! error_codes {
     ($($name:ident $status:ident $text:literal, $english:literal, $korean:literal;)*) => {
@@ -32,14 +34,11 @@ macro_rules! error_codes {
                 match self { $(Self::$name => StatusCode::$status),* }
             }
 
-            /// The message for English readers.
-            pub(crate) const fn english(self) -> &'static str {
-                match self { $(Self::$name => $english),* }
-            }
-
-            /// The message for Korean readers.
-            pub(crate) const fn korean(self) -> &'static str {
-                match self { $(Self::$name => $korean),* }
+            /// The message for people who read this language.
+            pub(crate) const fn message(self, language: Language) -> &'static str {
+                match (self, language) {
+                    $((Self::$name, Language::English) => $english, (Self::$name, Language::Korean) => $korean,)*
+                }
             }
         }
     };

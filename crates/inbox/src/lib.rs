@@ -15,13 +15,15 @@ mod projection;
 pub mod retention;
 mod settings;
 mod status;
+mod stop_reason;
 mod store;
 pub mod streamer;
 
 pub use kill::kill_point;
 pub use projection::{Decision, OrderingMode, Projection, RecordView, Refusal};
 pub use settings::{BlockedLimits, ConsumerSettings, FloodLimits, SettingsError, UnknownTypes};
-pub use status::{PartitionStatus, StopReason, StreamerStatus};
+pub use status::{PartitionStatus, StreamerStatus};
+pub use stop_reason::StopReason;
 pub use streamer::StreamerError;
 
 /// The schema `inbox`; its migrations are recorded inside it, apart from those of the service.

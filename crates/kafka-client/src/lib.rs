@@ -5,7 +5,6 @@
 pub mod admin;
 mod awaited;
 mod consumer;
-#[cfg(feature = "failpoints")]
 pub mod failpoint;
 mod failure;
 mod murmur2;

@@ -65,7 +65,7 @@ async fn difference(connection: &mut PgConnection) -> Result<Option<String>> {
     let balance = inbox::progress::check_balance(&mut tx).await?;
     let (effects, counted) = store::count_effects(&mut tx).await?;
     tx.rollback().await?;
-    let handled: i64 = balance.groups.iter().map(|group| group.handled).sum();
+    let handled: i64 = balance.groups.iter().map(|group| group.handled + group.released).sum();
     if balance.is_exact() && effects == handled && counted == handled {
         return Ok(None);
     }

@@ -18,12 +18,30 @@ pub(crate) type Violations = BTreeMap<&'static str, u64>;
 /// What the consumers have made of the ledger.
 #[derive(Debug, Clone, Default)]
 struct Found {
-    effects: BTreeMap<Uuid, i64>,
+    /// Events in the order of their effects.
+    effects: Vec<Uuid>,
     /// Events of letters, as often as there are letters of them.
     letters: Vec<Option<Uuid>>,
     totals: BTreeMap<i64, (i64, i64)>,
     states: BTreeMap<i64, i64>,
     cache: BTreeMap<i64, i64>,
+}
+
+impl Found {
+    async fn load(connection: &mut PgConnection) -> Result<Self> {
+        let letters = store::list_letters(connection).await?;
+        Ok(Self {
+            effects: store::list_effects(connection).await?,
+            letters: letters.iter().map(|(_, event)| event_of(event.as_deref())).collect(),
+            totals: store::list_totals(connection).await?,
+            states: store::list_states(connection).await?,
+            cache: store::list_cache(connection).await?,
+        })
+    }
+}
+
+fn event_of(text: Option<&str>) -> Option<Uuid> {
+    text.and_then(|id| id.parse().ok())
 }
 
 /// Compares effects and letters with the ledger. `is_redriven`: every letter's event has had its effect since.
@@ -32,15 +50,28 @@ pub(crate) async fn judge(
     ledger: &Ledger,
     is_redriven: bool,
 ) -> Result<Violations> {
-    let letters = store::list_letters(connection).await?;
-    let found = Found {
-        effects: store::list_effects(connection).await?,
-        letters: letters.iter().map(|(_, event)| event.as_deref().and_then(|id| id.parse().ok())).collect(),
-        totals: store::list_totals(connection).await?,
-        states: store::list_states(connection).await?,
-        cache: store::list_cache(connection).await?,
-    };
-    Ok(compare(ledger, &found, is_redriven))
+    let found = Found::load(connection).await?;
+    let is_due = |event: &Event| is_redriven || event.kind == Kind::Good;
+    let mut violations = compare_effects(ledger, &found, is_due);
+    violations.extend(compare_letters(ledger, &found));
+    Ok(violations)
+}
+
+/// The same for a strict projection, when operators have dealt with all that waited: each event but those that they gave up
+/// has had its effect, in its turn.
+pub(crate) async fn judge_strict(connection: &mut PgConnection, ledger: &Ledger) -> Result<Violations> {
+    let found = Found::load(connection).await?;
+    let given_up = store::list_given_up(connection).await?;
+    let given_up: BTreeSet<Uuid> = given_up.iter().filter_map(|event| event_of(event.as_deref())).collect();
+    let mut violations = compare_effects(ledger, &found, |event| !given_up.contains(&event.id));
+    let (keys, letters) = store::count_waiting(connection).await?;
+    let waiting = [
+        ("keys out of order", count_disordered(ledger, &found.effects)),
+        ("keys blocked for nothing", u64::try_from(keys)?),
+        ("letters that wait for nothing", u64::try_from(letters)?),
+    ];
+    violations.extend(waiting.into_iter().filter(|(_, count)| *count > 0));
+    Ok(violations)
 }
 
 /// Letters that are not on their topic. Reads the topic.
@@ -59,13 +90,13 @@ pub(crate) async fn count_unsent(stage: &Stage, connection: &mut PgConnection) -
     Ok(count(letters.iter().filter(|(id, _)| !sent.contains(id))))
 }
 
-fn compare(ledger: &Ledger, found: &Found, is_redriven: bool) -> Violations {
-    let is_due = |event: &&Event| is_redriven || event.kind == Kind::Good;
+fn compare_effects(ledger: &Ledger, found: &Found, is_due: impl Fn(&Event) -> bool) -> Violations {
     let due: BTreeMap<Uuid, &Event> =
-        ledger.events.values().filter(is_due).map(|event| (event.id, event)).collect();
-    let lettered: BTreeSet<Uuid> = found.letters.iter().flatten().copied().collect();
-    let is_poison = |id: &Uuid| ledger.events.get(id).is_some_and(|event| event.kind != Kind::Good);
-    let poison = ledger.events.values().filter(|event| event.kind != Kind::Good);
+        ledger.events.values().filter(|event| is_due(event)).map(|event| (event.id, event)).collect();
+    let mut effects = BTreeMap::<Uuid, u64>::new();
+    for id in &found.effects {
+        *effects.entry(*id).or_default() += 1;
+    }
     let (mut totals, mut states) = (BTreeMap::<i64, (i64, i64)>::new(), BTreeMap::<i64, i64>::new());
     for event in due.values() {
         let total = totals.entry(event.product).or_default();
@@ -73,10 +104,21 @@ fn compare(ledger: &Ledger, found: &Found, is_redriven: bool) -> Violations {
         let version = states.entry(event.key).or_default();
         *version = event.version.max(*version);
     }
-    [
-        ("lost", count(due.keys().filter(|id| !found.effects.contains_key(*id)))),
-        ("counted twice", count(found.effects.values().filter(|times| **times > 1))),
-        ("counted for nothing", count(found.effects.keys().filter(|id| !due.contains_key(*id)))),
+    present([
+        ("lost", count(due.keys().filter(|id| !effects.contains_key(*id)))),
+        ("counted twice", count(effects.values().filter(|times| **times > 1))),
+        ("counted for nothing", count(effects.keys().filter(|id| !due.contains_key(*id)))),
+        ("wrong counters", differences(&totals, &found.totals)),
+        ("wrong states", differences(&states, &found.states)),
+        ("stale in the cache", differences(&found.states, &found.cache)),
+    ])
+}
+
+fn compare_letters(ledger: &Ledger, found: &Found) -> Violations {
+    let lettered: BTreeSet<Uuid> = found.letters.iter().flatten().copied().collect();
+    let is_poison = |id: &Uuid| ledger.events.get(id).is_some_and(|event| event.kind != Kind::Good);
+    let poison = ledger.events.values().filter(|event| event.kind != Kind::Good);
+    present([
         ("poison without a letter", count(poison.filter(|event| !lettered.contains(&event.id)))),
         ("letters without poison", count(lettered.iter().filter(|id| !is_poison(id)))),
         ("letters without an event", count(found.letters.iter().filter(|event| event.is_none()))),
@@ -84,13 +126,23 @@ fn compare(ledger: &Ledger, found: &Found, is_redriven: bool) -> Violations {
             "records of poison beside their letters",
             ledger.poison_records.abs_diff(count(found.letters.iter())),
         ),
-        ("wrong counters", differences(&totals, &found.totals)),
-        ("wrong states", differences(&states, &found.states)),
-        ("stale in the cache", differences(&found.states, &found.cache)),
-    ]
-    .into_iter()
-    .filter(|(_, count)| *count > 0)
-    .collect()
+    ])
+}
+
+/// Keys with an effect that came before that of an earlier event.
+fn count_disordered(ledger: &Ledger, effects: &[Uuid]) -> u64 {
+    let (mut last, mut disordered) = (BTreeMap::<i64, u64>::new(), BTreeSet::new());
+    for id in effects {
+        let (Some(event), Some(number)) = (ledger.events.get(id), ledger.numbers.get(id)) else { continue };
+        if last.insert(event.key, *number).is_some_and(|before| before >= *number) {
+            disordered.insert(event.key);
+        }
+    }
+    count(disordered.iter())
+}
+
+fn present<const N: usize>(found: [(&'static str, u64); N]) -> Violations {
+    found.into_iter().filter(|(_, count)| *count > 0).collect()
 }
 
 fn count<T>(items: impl Iterator<Item = T>) -> u64 {
@@ -116,6 +168,7 @@ mod tests {
         let events = [event(1, Kind::Good), event(2, Kind::Good), event(3, Kind::Bad)];
         Ledger {
             events: events.into_iter().map(|event| (event.id, event)).collect(),
+            numbers: (0..3).map(|number| (Uuid::from_u128(u128::from(number) + 1), number)).collect(),
             records: 4,
             poison_records: 2,
         }
@@ -124,7 +177,7 @@ mod tests {
     fn whole() -> Found {
         let id = Uuid::from_u128;
         Found {
-            effects: [(id(1), 1), (id(2), 1)].into(),
+            effects: vec![id(1), id(2)],
             letters: vec![Some(id(3)), Some(id(3))],
             totals: [(2, (2, 6))].into(),
             states: [(1, 2)].into(),
@@ -132,46 +185,61 @@ mod tests {
         }
     }
 
+    fn compare(found: &Found, is_redriven: bool) -> Vec<&'static str> {
+        let mut violations =
+            compare_effects(&ledger(), found, |event| is_redriven || event.kind == Kind::Good);
+        violations.extend(compare_letters(&ledger(), found));
+        violations.into_keys().collect()
+    }
+
     #[test]
     fn each_violation_is_counted_as_what_it_is() {
         let (id, whole) = (Uuid::from_u128, whole());
+        let effects =
+            |ids: &[u128]| Found { effects: ids.iter().copied().map(id).collect(), ..whole.clone() };
+        let letters = |letters: &[Option<u128>]| Found {
+            letters: letters.iter().map(|letter| letter.map(id)).collect(),
+            ..whole.clone()
+        };
         let cases = [
-            (Found { effects: [(id(2), 1)].into(), ..whole.clone() }, vec!["lost"]),
-            (Found { effects: [(id(1), 1), (id(2), 2)].into(), ..whole.clone() }, vec!["counted twice"]),
-            (
-                Found { effects: [(id(1), 1), (id(2), 1), (id(3), 1)].into(), ..whole.clone() },
-                vec!["counted for nothing"],
-            ),
+            (effects(&[2]), vec!["lost"]),
+            (effects(&[1, 2, 2]), vec!["counted twice"]),
+            (effects(&[1, 2, 3]), vec!["counted for nothing"]),
             (Found { totals: [(2, (2, 7))].into(), ..whole.clone() }, vec!["wrong counters"]),
             (Found { cache: [(1, 1)].into(), ..whole.clone() }, vec!["stale in the cache"]),
             (
                 Found { states: [(1, 1)].into(), cache: [(1, 1)].into(), ..whole.clone() },
                 vec!["wrong states"],
             ),
-            (
-                Found { letters: vec![Some(id(3))], ..whole.clone() },
-                vec!["records of poison beside their letters"],
-            ),
-            (
-                Found { letters: vec![Some(id(1)); 2], ..whole.clone() },
-                vec!["letters without poison", "poison without a letter"],
-            ),
-            (Found { letters: vec![Some(id(3)), None], ..whole.clone() }, vec!["letters without an event"]),
-            (whole, vec![]),
+            (letters(&[Some(3)]), vec!["records of poison beside their letters"]),
+            (letters(&[Some(1), Some(1)]), vec!["letters without poison", "poison without a letter"]),
+            (letters(&[Some(3), None]), vec!["letters without an event"]),
+            (whole.clone(), vec![]),
         ];
         for (found, expected) in cases {
-            let violations = compare(&ledger(), &found, false);
-            assert_eq!(violations.keys().copied().collect::<Vec<_>>(), expected);
+            assert_eq!(compare(&found, false), expected);
         }
     }
 
     #[test]
     fn poison_that_was_brought_back_must_have_its_effect() {
         let mut found = whole();
-        assert!(compare(&ledger(), &found, true).contains_key("lost"));
-        found.effects.insert(Uuid::from_u128(3), 1);
+        assert!(compare(&found, true).contains(&"lost"));
+        found.effects.push(Uuid::from_u128(3));
         (found.totals, found.states) = ([(2, (3, 9))].into(), [(1, 3)].into());
         found.cache.clone_from(&found.states);
-        assert_eq!(compare(&ledger(), &found, true), Violations::new());
+        assert!(compare(&found, true).is_empty());
+    }
+
+    #[test]
+    fn an_effect_before_that_of_an_earlier_event_of_its_key_is_disorder() {
+        let effects = |ids: &[u128]| ids.iter().copied().map(Uuid::from_u128).collect::<Vec<_>>();
+        assert_eq!(count_disordered(&ledger(), &effects(&[1, 3])), 0);
+        assert_eq!(count_disordered(&ledger(), &effects(&[1, 3, 2])), 1);
+        let mut other = ledger();
+        if let Some(event) = other.events.get_mut(&Uuid::from_u128(3)) {
+            event.key = 7;
+        }
+        assert_eq!(count_disordered(&other, &effects(&[1, 3, 2])), 0);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use inbox::dead_letter::{DeadLetterPublisher, PublisherSettings};
-use inbox::{ConsumerSettings, FloodLimits, StreamerStatus};
+use inbox::{BlockedLimits, ConsumerSettings, FloodLimits, StreamerStatus};
 use kafka_client::{ClientSettings, ProducerSettings};
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
@@ -42,6 +42,9 @@ pub struct MemberArguments {
     /// The release that can decode what was bad
     #[arg(long)]
     mended: bool,
+    /// The projection is strict about the order of keys
+    #[arg(long)]
+    strict: bool,
     /// `host:port` list
     #[arg(long)]
     brokers: String,
@@ -59,7 +62,8 @@ pub async fn run_member(arguments: MemberArguments) -> Result<()> {
     let stop = crate::process::begin()?;
     let options = PgConnectOptions::from_str(&arguments.database_url)?.disable_statement_logging();
     let settings = settings(&arguments);
-    let projection = Arc::new(Tortured::new(arguments.consumer, arguments.mended, options.clone()));
+    let projection =
+        Arc::new(Tortured::new(arguments.consumer, arguments.mended, arguments.strict, options.clone()));
     let sweeping = Arc::clone(&projection);
     tokio::spawn(async move { sweeping.sweep().await });
     let producer = ProducerSettings::new(settings.kafka.client.clone());
@@ -81,6 +85,8 @@ fn settings(arguments: &MemberArguments) -> ConsumerSettings {
     kafka.batch_records_max = 200;
     let mut settings = ConsumerSettings::new(kafka, &arguments.prefix);
     settings.transaction_timeout = TRANSACTION_TIMEOUT;
+    // Poison that waits for its release may be all that there is of it.
+    settings.blocked = BlockedLimits { keys_max: 0, letters_max: 0 };
     settings.flood = FloodLimits { in_a_row_max: 0, window_letters_max: 0, ..FloodLimits::default() };
     settings
 }

@@ -11,12 +11,14 @@ use testkit::eventually_within;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
+use super::mix::Mix;
+use super::run::RunSettings;
 use super::stage::Stage;
 use super::store;
 use super::variant::Variant;
 
 /// SIGKILL.
-const KILLED: i32 = 9;
+pub(crate) const KILLED: i32 = 9;
 /// Longest wait for a member that was asked to stop.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Pause between two looks whether a member has ended.
@@ -27,8 +29,9 @@ const OWNING_MAX: Duration = Duration::from_secs(30);
 /// Places for members, the last of them for guests.
 pub(crate) struct Members {
     stage: Arc<Stage>,
-    program: PathBuf,
+    pub(crate) program: PathBuf,
     variant: Variant,
+    mix: Mix,
     is_mended: bool,
     slots: Vec<Slot>,
     /// Places of members that are there all the time.
@@ -43,9 +46,10 @@ struct Slot {
 }
 
 impl Members {
-    pub(crate) fn new(stage: &Arc<Stage>, program: PathBuf, variant: Variant, count: usize) -> Self {
+    pub(crate) fn new(stage: &Arc<Stage>, settings: &RunSettings) -> Self {
+        let RunSettings { program, variant, mix, members: count, .. } = settings.clone();
         let slots = (0..=count).map(|_| Slot::default()).collect();
-        Self { stage: Arc::clone(stage), program, variant, is_mended: false, slots, count }
+        Self { stage: Arc::clone(stage), program, variant, mix, is_mended: false, slots, count }
     }
 
     /// The place for guests, who are no static members and leave the group when they stop.
@@ -84,6 +88,9 @@ impl Members {
             .kill_on_drop(true);
         if slot != self.guest() {
             command.args(["--instance", &format!("member-{slot}")]);
+        }
+        if self.mix == Mix::Strict {
+            command.arg("--strict");
         }
         if self.is_mended {
             command.arg("--mended");

@@ -1,13 +1,16 @@
 //! The inbox under torture: [`run_once`] is one run, [`prove_one`] runs a consumer that is wrong on purpose.
 //!
 //! Members are processes that kill themselves at named points while a producer writes events, some of them twice, some of
-//! them poison. A checker compares the sums several times a second; at the end a ledger says what must have come of it.
+//! them poison; where the projection is strict, operators deal with what waits. A checker compares the sums several times a
+//! second; at the end a ledger says what must have come of it.
 
 mod checker;
 mod event;
 mod judge;
 mod member_process;
 mod members;
+mod mix;
+mod operator;
 mod point;
 mod projection;
 mod prove;
@@ -23,8 +26,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail, ensure};
+use futures_util::future::try_join_all;
 
 pub use member_process::{MemberArguments, run_member};
+pub use mix::Mix;
+pub use operator::{Act, OperatorArguments, run_operator};
 pub use point::{POINTS, Point, Trouble};
 pub use prove::{CELLS, DRAIN_MAX, Proof, cell, prove_one};
 pub use run::{Outcome, RunSettings, Servers, run_once};
@@ -73,7 +79,7 @@ impl Arguments {
     }
 
     /// The right consumer's run in one cell, or that of the consumer that was asked for.
-    fn run_in(&self, program: PathBuf, seed: u64, cell_of: (usize, bool)) -> RunSettings {
+    fn run_in(&self, program: PathBuf, seed: u64, cell_of: (usize, Mix)) -> RunSettings {
         let mut settings = cell(program, seed, cell_of);
         settings.variant = self.consumer;
         settings.traffic = Duration::from_secs_f64(self.minutes * 60.0);
@@ -101,16 +107,14 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
     }
     // Members wait for the group most of the time, so the cells run beside each other.
     let runs = CELLS.map(|cell_of| arguments.run_in(program.clone(), seed, cell_of));
-    let [first, second, third, fourth] = &runs;
-    let outcomes = tokio::try_join!(run_once(first), run_once(second), run_once(third), run_once(fourth))?;
-    let outcomes: [Outcome; 4] = outcomes.into();
+    let outcomes = try_join_all(runs.iter().map(run_once)).await?;
     accept(arguments.consumer, seed, &runs.into_iter().zip(outcomes).collect::<Vec<_>>())
 }
 
 /// Alone, because a server is away for every run that uses it.
 async fn restart_servers(arguments: &Arguments, program: PathBuf, seed: u64) -> Result<()> {
     let servers = arguments.servers();
-    let mut settings = arguments.run_in(program, seed, (3, true));
+    let mut settings = arguments.run_in(program, seed, (3, Mix::Poison));
     settings.troubles = servers.restarts();
     settings.servers = servers.clone();
     ensure!(

@@ -1,5 +1,7 @@
 //! The named places at which a consumer is killed, and what brings it there.
 
+use super::mix::Mix;
+use super::operator::Act;
 use super::variant::Variant;
 
 /// What brings a member to a point.
@@ -13,6 +15,8 @@ pub(crate) enum Cause {
     Guest,
     /// It is asked to stop.
     Stop,
+    /// An operator does this; he dies, and no member.
+    Operator(Act),
 }
 
 /// A place at which a member is killed.
@@ -21,30 +25,49 @@ pub struct Point {
     /// The failure point.
     pub name: &'static str,
     pub(crate) cause: Cause,
-    /// Only poison brings a member there: without any there are no letters to send, and no batch to cut.
-    pub(crate) needs_poison: bool,
+    /// In which mixes it is reached: without poison there are no letters to send, and no batch to cut; nothing is released
+    /// unless the projection is strict.
+    pub(crate) mixes: &'static [Mix],
 }
 
-const fn traffic(name: &'static str) -> Point {
-    Point { name, cause: Cause::Traffic, needs_poison: false }
+/// The points that a strict projection does not change have their kills in the other cells.
+const ALWAYS: &[Mix] = &[Mix::Clean, Mix::Poison];
+const POISON: &[Mix] = &[Mix::Poison];
+const STRICT: &[Mix] = &[Mix::Strict];
+
+const fn traffic(name: &'static str, mixes: &'static [Mix]) -> Point {
+    Point { name, cause: Cause::Traffic, mixes }
 }
 
-/// In the order in which a batch meets them.
-pub const POINTS: [Point; 14] = [
-    Point { name: "inbox.in_assign", cause: Cause::Start, needs_poison: false },
-    traffic("inbox.after_poll"),
-    traffic("inbox.after_fence"),
-    traffic("inbox.after_dedup"),
-    traffic("inbox.after_upsert"),
-    traffic("inbox.before_commit"),
-    traffic("inbox.commit_answer_lost"),
-    traffic("inbox.after_commit"),
-    traffic("inbox.in_invalidation"),
-    traffic("inbox.after_invalidation"),
-    Point { name: "inbox.in_bisection", cause: Cause::Traffic, needs_poison: true },
-    Point { name: "inbox.after_dlt_send", cause: Cause::Traffic, needs_poison: true },
-    Point { name: "inbox.in_revoke", cause: Cause::Guest, needs_poison: false },
-    Point { name: "inbox.in_shutdown", cause: Cause::Stop, needs_poison: false },
+const fn operator(name: &'static str, act: Act) -> Point {
+    Point { name, cause: Cause::Operator(act), mixes: STRICT }
+}
+
+/// In the order in which a batch meets them; then those of what waits behind a letter.
+pub const POINTS: [Point; 23] = [
+    Point { name: "inbox.in_assign", cause: Cause::Start, mixes: ALWAYS },
+    traffic("inbox.after_poll", ALWAYS),
+    traffic("inbox.after_fence", ALWAYS),
+    traffic("inbox.after_dedup", ALWAYS),
+    traffic("inbox.after_upsert", ALWAYS),
+    traffic("inbox.before_commit", ALWAYS),
+    traffic("inbox.commit_answer_lost", ALWAYS),
+    traffic("inbox.after_commit", ALWAYS),
+    traffic("inbox.in_invalidation", ALWAYS),
+    traffic("inbox.after_invalidation", ALWAYS),
+    traffic("inbox.in_bisection", POISON),
+    traffic("inbox.after_dlt_send", POISON),
+    Point { name: "inbox.in_revoke", cause: Cause::Guest, mixes: ALWAYS },
+    Point { name: "inbox.in_shutdown", cause: Cause::Stop, mixes: ALWAYS },
+    traffic("inbox.release_after_lock", STRICT),
+    traffic("inbox.release_after_upsert", STRICT),
+    traffic("inbox.release_before_commit", STRICT),
+    traffic("inbox.release_answer_lost", STRICT),
+    traffic("inbox.release_after_commit", STRICT),
+    traffic("inbox.release_before_hold", STRICT),
+    operator("inbox.redrive_after_publish", Act::Redrive),
+    operator("inbox.redrive_before_release", Act::Redrive),
+    operator("inbox.discard_before_release", Act::Discard),
 ];
 
 /// One trouble of a run; each is over, and the members are whole again, before the next begins.
@@ -71,10 +94,10 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// A kill at every point that can be reached.
+    /// A kill at every point that such a run is there for.
     #[must_use]
-    pub fn kills(poison: bool) -> Vec<Self> {
-        POINTS.into_iter().filter(|point| poison || !point.needs_poison).map(Self::Kill).collect()
+    pub fn kills(mix: Mix) -> Vec<Self> {
+        POINTS.into_iter().filter(|point| point.mixes.contains(&mix)).map(Self::Kill).collect()
     }
 
     /// Every trouble but the kills that needs no server of one's own.
@@ -94,13 +117,17 @@ impl Trouble {
             POINTS.into_iter().filter(|point| point.name == name).map(Self::Kill).collect::<Vec<_>>()
         };
         match variant {
-            Variant::Right => Self::kills(true),
+            Variant::Right => Self::kills(Mix::Poison),
             Variant::NoFence => vec![Self::Freeze],
             Variant::PositionFirst => kill("inbox.after_fence"),
             Variant::NoIntent => kill("inbox.after_commit"),
             Variant::LetterNotAwaited => kill("inbox.after_dlt_send"),
             Variant::OffsetOffByOne => kill("inbox.before_commit"),
-            Variant::NoVersionGuard | Variant::Unsorted | Variant::LettersHandled => Vec::new(),
+            Variant::NoVersionGuard
+            | Variant::Unsorted
+            | Variant::LettersHandled
+            | Variant::NothingWaits
+            | Variant::ReleaseOvertakes => Vec::new(),
         }
     }
 

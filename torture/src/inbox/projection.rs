@@ -23,14 +23,15 @@ const ROW_WORK: Duration = Duration::from_millis(1);
 pub(crate) struct Tortured {
     variant: Variant,
     is_mended: bool,
+    is_strict: bool,
     options: PgConnectOptions,
     /// For what follows commits.
     connection: Mutex<Option<PgConnection>>,
 }
 
 impl Tortured {
-    pub(crate) fn new(variant: Variant, is_mended: bool, options: PgConnectOptions) -> Self {
-        Self { variant, is_mended, options, connection: Mutex::new(None) }
+    pub(crate) fn new(variant: Variant, is_mended: bool, is_strict: bool, options: PgConnectOptions) -> Self {
+        Self { variant, is_mended, is_strict, options, connection: Mutex::new(None) }
     }
 
     /// Does what dead members owe, for ever.
@@ -96,7 +97,7 @@ impl Projection for Tortured {
     type Event = Event;
 
     fn ordering(&self) -> OrderingMode {
-        OrderingMode::LatestWins
+        if self.is_strict { OrderingMode::Strict } else { OrderingMode::LatestWins }
     }
 
     fn decode(&self, record: &RecordView<'_>) -> Result<Decision<Event>, Refusal> {

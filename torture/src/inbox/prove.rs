@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::mix::Mix;
 use super::point::Trouble;
 use super::run::{Outcome, RunSettings, Servers, run_once};
 use super::variant::Variant;
 
-/// Members and whether there is poison.
-pub const CELLS: [(usize, bool); 4] = [(1, false), (1, true), (3, false), (3, true)];
+/// Members and what their traffic is like.
+pub const CELLS: [(usize, Mix); 5] =
+    [(1, Mix::Clean), (1, Mix::Poison), (3, Mix::Clean), (3, Mix::Poison), (3, Mix::Strict)];
 /// Longest wait for a right consumer to come to the end.
 pub const DRAIN_MAX: Duration = Duration::from_secs(120);
 /// For a wrong one, which may never come there.
@@ -41,14 +43,14 @@ impl Proof {
 
 /// The right consumer in one cell, killed at every point that can be reached in it.
 #[must_use]
-pub fn cell(program: PathBuf, seed: u64, (members, poison): (usize, bool)) -> RunSettings {
+pub fn cell(program: PathBuf, seed: u64, (members, mix): (usize, Mix)) -> RunSettings {
     RunSettings {
         program,
         seed,
         variant: Variant::Right,
         members,
-        poison,
-        troubles: Trouble::kills(poison),
+        mix,
+        troubles: Trouble::kills(mix),
         traffic: Duration::ZERO,
         drain_max: DRAIN_MAX,
         servers: Servers::default(),
@@ -66,7 +68,7 @@ pub async fn prove_one(program: PathBuf, seed: u64, variant: Variant) -> Result<
         troubles: Trouble::for_variant(variant),
         traffic: WRONG_TRAFFIC,
         drain_max: WRONG_DRAIN_MAX,
-        ..cell(program, seed, (3, true))
+        ..cell(program, seed, (3, variant.mix()))
     };
     let mut proof = Proof { variant, outcome: Outcome::default(), runs: 0 };
     while proof.runs < RUNS_MAX && !proof.holds() {

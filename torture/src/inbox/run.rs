@@ -16,8 +16,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::checker::{Checked, check};
-use super::judge::{Violations, count_unsent, judge};
+use super::judge::{Violations, count_unsent, judge, judge_strict};
 use super::members::Members;
+use super::mix::Mix;
+use super::operator::{self, Act};
 use super::point::Trouble;
 use super::stage::Stage;
 use super::store;
@@ -25,6 +27,7 @@ use super::traffic::{Ledger, produce};
 use super::trouble::Troublemaker;
 use super::variant::Variant;
 use crate::Server;
+use crate::process::cleaned_up;
 
 /// Pause between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -40,8 +43,8 @@ pub struct RunSettings {
     pub variant: Variant,
     /// Members of the group.
     pub members: usize,
-    /// Whether some events are poison.
-    pub poison: bool,
+    /// What its traffic is like.
+    pub mix: Mix,
     /// One after the other.
     pub troubles: Vec<Trouble>,
     /// The troubles begin anew until so much time is over; they are made once at least.
@@ -83,7 +86,7 @@ impl Servers {
 impl RunSettings {
     /// `3 x poison`
     pub(crate) fn cell_name(&self) -> String {
-        format!("{} x {}", self.members, if self.poison { "poison" } else { "clean" })
+        format!("{} x {}", self.members, self.mix)
     }
 }
 
@@ -122,27 +125,29 @@ pub async fn run_once(settings: &RunSettings) -> Result<Outcome> {
     ensure!(fail::has_failpoints(), "members can be killed only in builds with the feature `failpoints`");
     let stage = Arc::new(Stage::create().await?);
     let outcome = on_stage(settings, &stage).await;
-    let removed = stage.remove().await;
-    // A failure of the run explains that of the clean-up.
-    let outcome = outcome?;
-    removed.context("removing what the run has left")?;
-    Ok(outcome)
+    cleaned_up(outcome, stage.remove().await)
 }
 
 async fn on_stage(settings: &RunSettings, stage: &Arc<Stage>) -> Result<Outcome> {
     let begun = Instant::now();
-    let mut members = Members::new(stage, settings.program.clone(), settings.variant, settings.members);
+    let mut members = Members::new(stage, settings);
     let (ledger, mut outcome) = (Mutex::new(Ledger::default()), Outcome::default());
     let (end_of_traffic, end) = (CancellationToken::new(), CancellationToken::new());
     let work = async {
         let worked = async {
-            let producing = produce(stage, &ledger, settings.seed, settings.poison, &end_of_traffic);
+            let producing = produce(stage, &ledger, settings.seed, settings.mix, &end_of_traffic);
+            let operating = async {
+                if settings.mix == Mix::Strict {
+                    operator::operate(stage, settings.seed, &end_of_traffic).await?;
+                }
+                anyhow::Ok(())
+            };
             let troubling = async {
                 let made = make_troubles(settings, stage, &mut members, &mut outcome).await;
                 end_of_traffic.cancel();
                 made
             };
-            tokio::try_join!(producing, troubling)?;
+            tokio::try_join!(producing, operating, troubling)?;
             let ledger = ledger.lock().map(|mut ledger| std::mem::take(&mut *ledger));
             let ledger = ledger.map_err(|_| anyhow!("the producer panicked"))?;
             settle(settings, stage, &mut members, &ledger, &mut outcome).await
@@ -231,15 +236,25 @@ async fn settle(
     outcome.records = ledger.records;
     let is_drained = drain(settings, stage, connection).await?;
     let violations = &mut outcome.violations;
-    add(violations, judge(connection, ledger, false).await?);
-    add(violations, [("letters not on their topic", count_unsent(stage, connection).await?)].into());
+    if settings.mix != Mix::Strict {
+        add(violations, judge(connection, ledger, false).await?);
+        add(violations, [("letters not on their topic", count_unsent(stage, connection).await?)].into());
+    }
     outcome.letters = u64::try_from(store::list_letters(connection).await?.len())?;
-    if is_drained && settings.poison && violations.is_empty() {
+    if is_drained && settings.mix.has_poison() && violations.is_empty() {
         store::allow_forbidden(connection).await?;
         members.mend().await?;
-        outcome.redriven = redrive(stage, connection).await?;
-        let is_drained = drain(settings, stage, connection).await?;
-        add(violations, judge(connection, ledger, true).await?);
+        let is_drained = if settings.mix == Mix::Strict {
+            outcome.redriven = release_all(settings, stage, connection).await?;
+            let is_drained = drain(settings, stage, connection).await?;
+            add(violations, judge_strict(connection, ledger).await?);
+            is_drained
+        } else {
+            outcome.redriven = redrive(stage, connection).await?;
+            let is_drained = drain(settings, stage, connection).await?;
+            add(violations, judge(connection, ledger, true).await?);
+            is_drained
+        };
         add(violations, [("not consumed to the end", u64::from(!is_drained))].into());
     }
     for slot in 0..members.count {
@@ -282,6 +297,19 @@ async fn drain(settings: &RunSettings, stage: &Stage, connection: &mut PgConnect
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
     Ok(false)
+}
+
+/// Brings back what operators have left, until nothing waits any more or the wait is over; answers how many letters it took.
+async fn release_all(settings: &RunSettings, stage: &Stage, connection: &mut PgConnection) -> Result<u64> {
+    let (begun, mut redriven) = (Instant::now(), 0);
+    while begun.elapsed() < settings.drain_max {
+        redriven += operator::act(connection, stage.client(), Act::Redrive).await?;
+        if store::count_waiting(connection).await? == (0, 0) {
+            break;
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+    Ok(redriven)
 }
 
 /// Brings every letter back; answers how many.

@@ -12,6 +12,7 @@ const SCHEMA: &str = "
     -- One row for each effect: an event that counts twice has two.
     create table torture.effect (
         id uuid not null,
+        place bigint generated always as identity,
         is_forbidden boolean not null constraint effect_allowed check (not is_forbidden));
     -- Counters that all partitions write to.
     create table torture.total (product bigint primary key, events bigint not null, amount bigint not null);
@@ -183,11 +184,26 @@ pub(super) async fn count_effects(tx: &mut PgConnection) -> Result<(i64, i64), s
     .await
 }
 
-/// Every effect, and how often it happened.
-pub(super) async fn list_effects(connection: &mut PgConnection) -> Result<BTreeMap<Uuid, i64>, sqlx::Error> {
-    let rows: Vec<(Uuid, i64)> =
-        sqlx::query_as("select id, count(*) from torture.effect group by id").fetch_all(connection).await?;
-    Ok(rows.into_iter().collect())
+/// Every effect, in the order in which they happened.
+pub(super) async fn list_effects(connection: &mut PgConnection) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar("select id from torture.effect order by place").fetch_all(connection).await
+}
+
+/// Events of letters that an operator has given up.
+pub(super) async fn list_given_up(connection: &mut PgConnection) -> Result<Vec<Option<String>>, sqlx::Error> {
+    sqlx::query_scalar("select event_id from inbox.dead_letter where status = 'discarded'")
+        .fetch_all(connection)
+        .await
+}
+
+/// Keys that wait, and letters that do.
+pub(super) async fn count_waiting(connection: &mut PgConnection) -> Result<(i64, i64), sqlx::Error> {
+    sqlx::query_as(
+        "select (select count(*) from inbox.blocked_key),
+                (select count(*) from inbox.dead_letter where status in ('new', 'published', 'blocked'))",
+    )
+    .fetch_one(connection)
+    .await
 }
 
 /// The letters' ids and their events.

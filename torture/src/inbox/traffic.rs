@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::event::{Event, Kind, PRODUCTS};
+use super::mix::Mix;
 use super::stage::Stage;
 
 /// Events that are sent together, and the pause after them.
@@ -28,6 +29,8 @@ const RECENT: usize = 2_000;
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) events: BTreeMap<Uuid, Event>,
+    /// Number of each event's first record: in this order they have to have their effects, key by key.
+    pub(crate) numbers: BTreeMap<Uuid, u64>,
     pub(crate) records: u64,
     /// Records of events that are poison.
     pub(crate) poison_records: u64,
@@ -86,13 +89,13 @@ pub(crate) async fn produce(
     stage: &Stage,
     ledger: &Mutex<Ledger>,
     seed: u64,
-    poison: bool,
+    mix: Mix,
     stop: &CancellationToken,
 ) -> Result<()> {
     let producer = AwaitedProducer::new(&ProducerSettings::new(stage.client()))?;
     let mut script = Script {
         random: StdRng::seed_from_u64(seed),
-        poison,
+        poison: mix.has_poison(),
         sequence: 0,
         versions: BTreeMap::new(),
         recent: VecDeque::new(),
@@ -103,6 +106,8 @@ pub(crate) async fn produce(
         send(&producer, &topic, &events).await?;
         if let Ok(mut ledger) = ledger.lock() {
             for event in events {
+                let number = ledger.records;
+                ledger.numbers.entry(event.id).or_insert(number);
                 ledger.records += 1;
                 ledger.poison_records += u64::from(event.kind != Kind::Good);
                 ledger.events.insert(event.id, event);

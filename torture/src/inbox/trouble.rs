@@ -1,5 +1,6 @@
 //! What goes wrong, one trouble after the other; after each, every member is there again.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +11,8 @@ use testkit::eventually_within;
 use tokio::time::Instant;
 
 use super::member_process::SESSION_TIMEOUT;
-use super::members::Members;
+use super::members::{KILLED, Members};
+use super::operator::{self, Act};
 use super::point::{Cause, Point, Trouble};
 use super::run::Servers;
 use super::stage::Stage;
@@ -19,6 +21,8 @@ use crate::Server;
 
 /// Longest wait for a member that is to die at a point.
 const REACH_MAX: Duration = Duration::from_secs(30);
+/// Pause between two operators.
+const OPERATORS_PAUSE: Duration = Duration::from_millis(50);
 /// A point that was not reached is tried so often.
 const REACHES_MAX: u32 = 3;
 /// A frozen member is thawed after this time at the earliest.
@@ -74,6 +78,9 @@ impl Troublemaker<'_> {
     }
 
     async fn kill_at(&mut self, slot: usize, point: Point) -> Result<bool> {
+        if let Cause::Operator(act) = point.cause {
+            return self.kill_operator(point.name, act).await;
+        }
         let mut is_reached = false;
         for _ in 0..REACHES_MAX {
             self.members.kill(slot).await?;
@@ -84,7 +91,7 @@ impl Troublemaker<'_> {
             self.members.start(slot, Some(&failpoint))?;
             let guest = self.members.guest();
             match point.cause {
-                Cause::Traffic | Cause::Start => {}
+                Cause::Traffic | Cause::Start | Cause::Operator(_) => {}
                 Cause::Guest => {
                     self.members.owns(slot).await?;
                     self.members.start(guest, None)?;
@@ -104,6 +111,21 @@ impl Troublemaker<'_> {
         }
         self.members.ensure_alive()?;
         Ok(is_reached)
+    }
+
+    /// An operator dies in his work; one that finds nothing to do is followed by another.
+    async fn kill_operator(&mut self, name: &str, act: Act) -> Result<bool> {
+        let begun = Instant::now();
+        let failpoint = format!("{name}=return");
+        while begun.elapsed() < REACH_MAX {
+            let ended = operator::run_process(&self.members.program, self.stage, act, &failpoint).await?;
+            if ended.signal() == Some(KILLED) {
+                return Ok(true);
+            }
+            ensure!(ended.success(), "operator ended with {ended}");
+            tokio::time::sleep(OPERATORS_PAUSE).await;
+        }
+        Ok(false)
     }
 
     /// A member is frozen with a batch in its hands, and thawed when its partitions belong to others: what it writes then

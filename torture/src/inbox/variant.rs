@@ -1,8 +1,10 @@
-//! The consumer as it is, and eight that are wrong.
+//! The consumer as it is, and ten that are wrong.
 
 use std::fmt;
 
 use clap::ValueEnum;
+
+use super::mix::Mix;
 
 /// Which consumer is tortured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -25,11 +27,15 @@ pub enum Variant {
     LettersHandled,
     /// Stores an offset that is one too high.
     OffsetOffByOne,
+    /// Applies events of a strict projection although an earlier one of their key waits.
+    NothingWaits,
+    /// Goes on behind a letter that fails in its turn.
+    ReleaseOvertakes,
 }
 
 impl Variant {
     /// Every wrong consumer.
-    pub const WRONG: [Self; 8] = [
+    pub const WRONG: [Self; 10] = [
         Self::NoFence,
         Self::PositionFirst,
         Self::NoIntent,
@@ -38,6 +44,8 @@ impl Variant {
         Self::Unsorted,
         Self::LettersHandled,
         Self::OffsetOffByOne,
+        Self::NothingWaits,
+        Self::ReleaseOvertakes,
     ];
 
     /// The failure point that makes the inbox wrong; the others are wrong projections.
@@ -48,7 +56,25 @@ impl Variant {
             Self::LetterNotAwaited => Some("inbox.letter_not_awaited=return"),
             Self::LettersHandled => Some("inbox.letters_are_handled=return"),
             Self::OffsetOffByOne => Some("inbox.offset_off_by_one=return"),
+            Self::NothingWaits => Some("inbox.nothing_waits=return"),
+            Self::ReleaseOvertakes => Some("inbox.release_overtakes=return"),
             Self::Right | Self::NoIntent | Self::NoVersionGuard | Self::Unsorted => None,
+        }
+    }
+
+    /// The traffic that shows what is wrong with it.
+    pub(crate) fn mix(self) -> Mix {
+        match self {
+            Self::NothingWaits | Self::ReleaseOvertakes => Mix::Strict,
+            Self::Right
+            | Self::NoFence
+            | Self::PositionFirst
+            | Self::NoIntent
+            | Self::NoVersionGuard
+            | Self::LetterNotAwaited
+            | Self::Unsorted
+            | Self::LettersHandled
+            | Self::OffsetOffByOne => Mix::Poison,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use outbox::TickerSettings;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -24,6 +24,7 @@ use super::store;
 use super::variant::Variant;
 use super::writers::{Tally, write_all};
 use crate::Server;
+use crate::process::cleaned_up;
 
 /// Time for publishing what is left when nothing is disturbed any more.
 const DRAIN_MAX: Duration = Duration::from_secs(180);
@@ -107,11 +108,7 @@ pub async fn run_once(settings: &RunSettings) -> Result<Outcome> {
     );
     let stage = Arc::new(Stage::create().await?);
     let outcome = on_stage(settings, &stage).await;
-    let removed = stage.remove().await;
-    // A failure of the run explains that of the clean-up.
-    let outcome = outcome?;
-    removed.context("removing what the run has left")?;
-    Ok(outcome)
+    cleaned_up(outcome, stage.remove().await)
 }
 
 async fn on_stage(settings: &RunSettings, stage: &Arc<Stage>) -> Result<Outcome> {

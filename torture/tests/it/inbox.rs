@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use torture::inbox::{CELLS, Outcome, POINTS, RunSettings, Trouble, Variant, cell, prove_one, run_once};
+use futures_util::future::try_join_all;
+use torture::inbox::{CELLS, Mix, Outcome, POINTS, RunSettings, Trouble, Variant, cell, prove_one, run_once};
 
 /// As for the outbox: a longer torture draws its own.
 const SEED: u64 = 4;
@@ -21,7 +22,7 @@ fn holds(settings: &RunSettings, outcome: &Outcome) -> Result<()> {
     }
     // What was poison has come back, every letter of it.
     let (letters, redriven) = (outcome.letters > 0, outcome.redriven > 0);
-    ensure!(letters == settings.poison && redriven == settings.poison, "{outcome:?}");
+    ensure!(letters == settings.mix.has_poison() && redriven == settings.mix.has_poison(), "{outcome:?}");
     Ok(())
 }
 
@@ -30,9 +31,7 @@ async fn consumers_killed_at_every_point_lose_nothing_and_double_nothing() -> Re
     ensure!(POINTS.len() >= 14);
     // Members wait for their group most of the time, so the cells run beside each other.
     let runs = CELLS.map(|of| cell(program(), SEED, of));
-    let [first, second, third, fourth] = &runs;
-    let outcomes = tokio::try_join!(run_once(first), run_once(second), run_once(third), run_once(fourth))?;
-    let outcomes: [Outcome; 4] = outcomes.into();
+    let outcomes = try_join_all(runs.iter().map(run_once)).await?;
     for (settings, outcome) in runs.iter().zip(&outcomes) {
         holds(settings, outcome)?;
     }
@@ -40,7 +39,7 @@ async fn consumers_killed_at_every_point_lose_nothing_and_double_nothing() -> Re
 }
 
 async fn holds_under(trouble: Trouble) -> Result<()> {
-    let settings = RunSettings { troubles: vec![trouble], ..cell(program(), SEED, (3, true)) };
+    let settings = RunSettings { troubles: vec![trouble], ..cell(program(), SEED, (3, Mix::Poison)) };
     holds(&settings, &run_once(&settings).await?)
 }
 
@@ -118,4 +117,14 @@ async fn letters_that_are_remembered_as_handled_are_caught() -> Result<()> {
 #[tokio::test]
 async fn an_offset_that_is_one_too_high_is_caught() -> Result<()> {
     is_caught(Variant::OffsetOffByOne).await
+}
+
+#[tokio::test]
+async fn events_that_overtake_a_waiting_one_of_their_key_are_caught() -> Result<()> {
+    is_caught(Variant::NothingWaits).await
+}
+
+#[tokio::test]
+async fn a_release_that_goes_on_behind_what_fails_in_its_turn_is_caught() -> Result<()> {
+    is_caught(Variant::ReleaseOvertakes).await
 }

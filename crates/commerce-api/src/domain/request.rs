@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use thiserror::Error;
 
 use crate::error_code::ErrorCode;
+use crate::language::Language;
 
 /// A request that breaks a rule. Each rule has a row of its own in [`ErrorCode`]'s table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("{}", self.code().english())]
+#[error("{}", self.code().message(Language::English))]
 pub(crate) enum InvalidInput {
     Id,
     TooManyIds,

@@ -15,7 +15,6 @@ use super::texts::{Texts, fill};
 use crate::App;
 use crate::error::ApiError;
 use crate::error_code::ErrorCode;
-use crate::language::Language;
 use crate::routes::envelope::wait;
 use crate::settings::AuthMode;
 
@@ -67,7 +66,7 @@ impl Reader {
         let language = self.locale.language;
         let t = Texts::of(language);
         let (heading, hint) = explanation(code, t);
-        let hint = hint.map_or_else(|| sentence(message(code, language)), str::to_owned);
+        let hint = hint.map_or_else(|| sentence(code.message(language)), str::to_owned);
         let frame = Frame::new(app, self.locale, &self.here, Section::None, heading.to_owned());
         let asks_who = code == ErrorCode::Unauthenticated && app.auth.mode == AuthMode::Token;
         let back = if self.is_get { self.here.clone() } else { Uri::from_static("/") };
@@ -91,13 +90,6 @@ fn explanation(code: ErrorCode, t: &'static Texts) -> (&'static str, Option<&'st
         StatusCode::SERVICE_UNAVAILABLE => (t.unavailable, Some(t.unavailable_hint)),
         StatusCode::INTERNAL_SERVER_ERROR => (t.internal, Some(t.internal_hint)),
         _ => (t.bad_request, None),
-    }
-}
-
-const fn message(code: ErrorCode, language: Language) -> &'static str {
-    match language {
-        Language::English => code.english(),
-        Language::Korean => code.korean(),
     }
 }
 

@@ -78,11 +78,7 @@ pub(crate) fn panicked(_panic: Box<dyn Any + Send + 'static>) -> Response {
 /// Writes the body of an [`ApiError`].
 pub(crate) fn render(error: &ApiError, language: Language, retry_after: Duration) -> Response {
     let code = error.code();
-    let message = match language {
-        Language::English => code.english(),
-        Language::Korean => code.korean(),
-    };
-    let meta = FailureMeta { result: "FAIL", error_code: code, message };
+    let meta = FailureMeta { result: "FAIL", error_code: code, message: code.message(language) };
     let mut response = (code.status(), Json(Failure { meta, data: details(error) })).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()));

@@ -137,19 +137,30 @@ mod tests {
 
     use inbox::Projection;
     use metrics_exporter_prometheus::PrometheusBuilder;
-    use product_cache::{CacheSettings, Card, LocalCache, ProductCache};
+    use product_cache::{CacheSettings, Card, LocalCache, ProductCache, RedisCache};
     use runtime::database::{self, DatabaseSettings};
     use sqlx::{Connection, PgConnection};
-    use testkit::TestDatabase;
+    use testkit::{TestDatabase, eventually};
+    use tokio_util::sync::CancellationToken;
 
     use super::{State, StockProjection, latest};
     use crate::breaker::BreakerSettings;
-    use crate::sweeper::{SweeperSettings, measure, sweep};
+    use crate::sweeper::{self, SweeperSettings, measure, sweep};
 
     const BREAKER: BreakerSettings = BreakerSettings { failures_max: 3, pause: Duration::from_secs(60) };
 
     const fn state(product_id: i64, version: i64, sold_out: bool) -> State {
         State { product_id, version, sold_out }
+    }
+
+    fn cache_settings() -> CacheSettings {
+        CacheSettings {
+            key_prefix: String::new(),
+            card_ttl: Duration::from_secs(60),
+            tombstone_ttl: Duration::from_secs(600),
+            timeout: Duration::from_secs(1),
+            local_cards_max: 100,
+        }
     }
 
     /// A database with the tables, a pool on it, and an empty cache.
@@ -162,13 +173,7 @@ mod tests {
     impl Fixture {
         async fn open() -> anyhow::Result<Self> {
             let database = TestDatabase::create(&[crate::migrations()]).await?;
-            let cache = Arc::new(LocalCache::new(CacheSettings {
-                key_prefix: String::new(),
-                card_ttl: Duration::from_secs(60),
-                tombstone_ttl: Duration::from_secs(600),
-                timeout: Duration::from_secs(1),
-                local_cards_max: 100,
-            })?);
+            let cache = Arc::new(LocalCache::new(cache_settings())?);
             let settings = DatabaseSettings {
                 url: database.url().to_owned(),
                 connections_max: 2,
@@ -260,6 +265,31 @@ mod tests {
         measure(&fixture.projection.pool).await.map_err(anyhow::Error::from_boxed)?;
         assert_eq!(metric("commerce_cache_intents_owed"), Some(0.0));
         assert_eq!(metric("commerce_cache_intents_oldest_age_seconds"), Some(0.0));
+        fixture.database.drop_database().await
+    }
+
+    #[tokio::test]
+    async fn what_the_cache_is_owed_is_told_while_it_cannot_be_done() -> anyhow::Result<()> {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let rendered = recorder.handle();
+        let _recording = metrics::set_default_local_recorder(&recorder);
+        let fixture = Fixture::open().await?;
+        fixture.apply(&[state(1, 5, true), state(2, 1, true)]).await?;
+        // Nothing listens there.
+        let away = RedisCache::connect("redis://127.0.0.1:1", cache_settings())?;
+        let settings =
+            SweeperSettings { interval: Duration::from_millis(10), age: Duration::ZERO, batch_max: 1 };
+        let sweeping =
+            sweeper::run(settings, Arc::new(away), fixture.projection.pool.clone(), CancellationToken::new());
+        let told = eventually("what is owed is told", async || {
+            let text = rendered.render();
+            Ok(text.lines().any(|line| line == "commerce_cache_intents_owed 2").then_some(()))
+        });
+        tokio::select! {
+            told = told => told?,
+            _ = sweeping => anyhow::bail!("the sweeper has ended"),
+        }
+        assert_eq!(fixture.owed().await?.len(), 2);
         fixture.database.drop_database().await
     }
 

@@ -145,6 +145,11 @@ async fn what_one_buyer_does_the_other_sees_without_a_reload() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_live_stream_that_was_refused_is_asked_for_again() -> Result<()> {
+    play(&["refused_stream"]).await
+}
+
+#[tokio::test]
 async fn the_shop_works_without_a_script_and_a_form_sent_twice_is_one_order() -> Result<()> {
     play(&["without_script", "twice"]).await
 }

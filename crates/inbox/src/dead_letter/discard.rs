@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::action::{ActionError, ActionReport, Mandate, judge_discard};
 use super::redrive::{Selection, preview};
 use super::walk::Walk;
+use crate::kill::kill_point;
 use crate::metrics;
 use crate::store::blocked::{lock_keys_of, release_keys_of};
 use crate::store::letter_actions::{LetterAction, lock_states, record_action};
@@ -56,6 +57,7 @@ pub async fn discard(
             return Err(ActionError::Rows { changed, locked: free.len() });
         }
         release_keys_of(&mut tx, &free).await?;
+        kill_point("inbox.discard_before_release");
         tx.commit().await?;
         report.done += changed;
         for candidate in chunk.iter().filter(|candidate| free.contains(&candidate.state.id)) {

@@ -200,6 +200,7 @@ impl Round<'_> {
         }
         if !queued.is_empty() {
             release_keys_of(&mut tx, &queued).await?;
+            kill_point("inbox.redrive_before_release");
         }
         tx.commit().await?;
         report.done += changed;

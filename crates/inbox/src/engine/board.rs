@@ -12,7 +12,7 @@ use std::time::Duration;
 use kafka_client::{Start, TopicPartition};
 use tokio::time::Instant;
 
-use crate::status::StopReason;
+use crate::stop_reason::StopReason;
 
 /// First and longest wait before a batch is tried again.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -273,7 +273,7 @@ impl<J> Board<J> {
     }
 
     /// Nothing is read until somebody has decided; a batch that is with a worker may still end.
-    fn stop(&mut self, origin: &TopicPartition, reason: StopReason) {
+    pub(crate) fn stop(&mut self, origin: &TopicPartition, reason: StopReason) {
         if let Some(partition) = self.partitions.get_mut(origin) {
             partition.stage = Stage::Stopped;
             self.outputs.push_back(Output::Stopped { origin: origin.clone(), reason });

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::failure::chain;
 use super::session::{connect, session_options};
-use crate::status::StopReason;
+use crate::stop_reason::StopReason;
 use crate::store::progress::{Stored, fill_topic_id, find_group, find_offset, insert_group, insert_progress};
 
 /// First and longest wait while the database is away.
@@ -23,6 +23,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Beginning {
     pub(crate) origin: TopicPartition,
+    /// The topic's id, if the brokers tell it.
+    pub(crate) topic_id: Option<Uuid>,
     pub(crate) offset: Result<i64, (i64, StopReason)>,
 }
 
@@ -104,7 +106,7 @@ impl Loader {
             if let (true, Ok(_), Some(topic_id)) = (is_nameless, &offset, topic_id) {
                 fill_topic_id(&mut connection, group, origin, topic_id).await?;
             }
-            beginnings.push(Beginning { origin: origin.clone(), offset });
+            beginnings.push(Beginning { origin: origin.clone(), topic_id, offset });
         }
         Ok((group, beginnings))
     }

@@ -19,6 +19,7 @@ use super::session::Session;
 use super::transaction::apply;
 use super::work::{Shared, committed};
 use crate::dead_letter::{Cause, LetterStatus};
+use crate::kill::{answer, is_sabotaged, kill_point};
 use crate::metrics;
 use crate::projection::{OrderingMode, Projection};
 use crate::store::blocked::{self, BlockedKey, QueuedLetter};
@@ -177,6 +178,7 @@ async fn pass<P: Projection>(
         tx.rollback().await.map_err(engine("rollback"))?;
         return Ok(Step::Ended);
     }
+    kill_point("inbox.release_after_lock");
     let claims = memory.claims(chunk.identities(count));
     let locked = memory.lock(&mut tx, &claims).await?;
     let settled = match memory.settle(&mut tx, claims, locked).await? {
@@ -192,6 +194,7 @@ async fn pass<P: Projection>(
     memory.remember(&mut tx, &settled.changed).await?;
     let (events, given_up) = chunk.take(&settled.fresh);
     apply(&mut tx, shared, &chunk.origin, &events).await?;
+    kill_point("inbox.release_after_upsert");
     let waited: Vec<_> = chunk.letters[..count]
         .iter()
         .filter(|letter| letter.status == LetterStatus::Blocked)
@@ -210,7 +213,9 @@ async fn pass<P: Projection>(
     if !is_over {
         blocked::pass(&mut tx, key, turn).await.map_err(engine("pass"))?;
     }
-    tx.commit().await.map_err(Failure::Commit)?;
+    kill_point("inbox.release_before_commit");
+    answer("inbox.release_answer_lost", tx.commit()).await.map_err(Failure::Commit)?;
+    kill_point("inbox.release_after_commit");
     metrics::released(&shared.settings.kafka.group, waited.len());
     committed(&*shared.projection, &events).await;
     Ok(if is_over { Step::Ended } else { Step::Passed(turn) })
@@ -243,7 +248,12 @@ async fn fail<P: Projection>(
     if is_unchanged(&mut tx, key, std::slice::from_ref(letter)).await? {
         let cause = Cause::new(letter.row.event_type.as_deref(), rejection);
         blocked::set_aside_again(&mut tx, letter.row.id, &cause).await.map_err(engine("set aside"))?;
-        blocked::hold(&mut tx, key).await.map_err(engine("hold"))?;
+        if is_sabotaged("inbox.release_overtakes") {
+            blocked::pass(&mut tx, key, letter.turn).await.map_err(engine("pass"))?;
+        } else {
+            blocked::hold(&mut tx, key).await.map_err(engine("hold"))?;
+        }
+        kill_point("inbox.release_before_hold");
         tx.commit().await.map_err(Failure::Commit)?;
         metrics::dead_lettered(group, rejection.reason);
         tracing::warn!(group, letter = %letter.row.id, reason = rejection.reason, "letter failed in its turn");

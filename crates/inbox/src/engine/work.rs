@@ -21,7 +21,7 @@ use crate::kill::{is_sabotaged, kill_point};
 use crate::metrics;
 use crate::projection::Projection;
 use crate::settings::{ConsumerSettings, FloodLimits};
-use crate::status::StopReason;
+use crate::stop_reason::StopReason;
 
 /// Records decoded before other tasks of the thread have their turn.
 const DECODE_RECORDS: usize = 256;

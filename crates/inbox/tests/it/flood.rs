@@ -64,6 +64,14 @@ async fn a_flood_of_dead_letters_stops_its_partition_until_an_operator_resumes_i
     change_offset(&mut connection, &target(&fixture, 0), OffsetChange::Resume, &operator(), false).await?;
     fixture.passed(16 + 10).await?;
     running.stop().await?;
+    // What goes on already is not resumed, and nobody is written down for it.
+    let (before, after) =
+        change_offset(&mut connection, &target(&fixture, 0), OffsetChange::Resume, &operator(), false)
+            .await?;
+    assert_eq!(before, after);
+    let audited: i64 =
+        sqlx::query_scalar("select count(*) from inbox.offset_audit").fetch_one(&mut connection).await?;
+    assert_eq!(audited, 2);
     let mut expected: Vec<String> = names(0..3);
     expected.extend(names(13..16));
     expected.extend(names(100..110));

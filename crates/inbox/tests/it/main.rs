@@ -13,6 +13,7 @@ mod letter_desk;
 mod positions;
 mod proxy;
 mod rebalances;
+mod redrive_bounds;
 mod redrives;
 mod repartition;
 mod retention;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use inbox::StopReason;
 use inbox::offsets::{OffsetChange, OffsetTarget, Operator, change_offset};
-use testkit::eventually;
+use testkit::{Line, Proxy, eventually};
 
 use crate::fixture::{Fixture, Record, Running, events, has_partitions, names};
 
@@ -98,6 +98,48 @@ async fn a_topic_created_again_and_refilled_stops_until_an_operator_sets_the_off
     let running = fixture.start();
     fixture.passed(12).await?;
     running.stop().await?;
+    fixture.remove().await
+}
+
+#[tokio::test]
+async fn a_topic_created_again_and_refilled_under_a_running_consumer_stops_and_nothing_is_lost() -> Result<()>
+{
+    let fixture = Fixture::new(1).await?;
+    fixture.produce(&events(0, 0..3)).await?;
+    let proxy = Proxy::start(fixture.topics.brokers().parse()?).await?;
+    let mut settings = fixture.settings();
+    settings.kafka.client.brokers = format!("127.0.0.1:{}", proxy.port);
+    let running = fixture.start_with(settings, fixture.database.options());
+    fixture.passed(3).await?;
+    // The consumer does not see the moment in which the topic is not there.
+    proxy.set(Line::Frozen);
+    fixture.admin.delete_topics(&[&fixture.topic]).await?;
+    eventually("topic is gone", async || {
+        Ok(fixture.admin.partition_count(&fixture.topic).await?.is_none().then_some(()))
+    })
+    .await?;
+    fixture.create_topic("events", 1).await?;
+    fixture.produce_afresh(&events(0, 10..20)).await?;
+    proxy.set(Line::Up);
+    let reason = eventually("the partition is stopped for good", async || {
+        let stopped = running.status.partitions().into_iter().find_map(|partition| partition.stopped);
+        Ok(stopped.filter(|reason| matches!(reason, StopReason::TopicChanged { .. })))
+    })
+    .await?;
+    assert!(!running.status.ready(), "{reason}");
+    fixture.check_balance().await?;
+    let target = OffsetTarget { consumer_group: fixture.group(), topic: fixture.topic.clone(), partition: 0 };
+    let operator = Operator { by: "test".to_owned(), reason: "new topic".to_owned() };
+    let mut connection = fixture.database.connect().await?;
+    change_offset(&mut connection, &target, OffsetChange::Set(0), &operator, false).await?;
+    fixture.passed(10).await?;
+    eventually("it is ready", async || Ok(running.status.ready().then_some(()))).await?;
+    running.stop().await?;
+    let mut effects = fixture.effects().await?;
+    effects.sort_unstable();
+    let mut expected: Vec<String> = names(0..3).into_iter().chain(names(10..20)).collect();
+    expected.sort_unstable();
+    assert_eq!(effects, expected);
     fixture.remove().await
 }
 

@@ -9,6 +9,9 @@ use kafka_client::{
 use testkit::TestTopics;
 
 const PARTITIONS: i32 = 3;
+/// Enough that some have no leader yet when they are asked about.
+const LEADERLESS_PARTITIONS: i32 = 60;
+const LEADERLESS_TRIES: usize = 5;
 
 struct Topic {
     client: ClientSettings,
@@ -19,12 +22,15 @@ struct Topic {
 
 impl Topic {
     async fn create() -> anyhow::Result<Self> {
+        Self::create_with(PARTITIONS).await
+    }
+
+    async fn create_with(partitions: i32) -> anyhow::Result<Self> {
         let topics = TestTopics::new()?;
         let client = ClientSettings::new(topics.brokers(), "test");
         let admin = Admin::new(&client)?;
         let name = topics.name("read");
-        let spec =
-            TopicSpec { name: name.clone(), partitions: PARTITIONS, replication: 1, config: BTreeMap::new() };
+        let spec = TopicSpec { name: name.clone(), partitions, replication: 1, config: BTreeMap::new() };
         admin.create_topics(&[spec]).await?;
         let producer = AwaitedProducer::new(&ProducerSettings::new(client.clone()))?;
         Ok(Self { client, admin, producer, name })
@@ -62,6 +68,18 @@ async fn read_all(mut reader: TopicReader) -> anyhow::Result<Vec<StoredRecord>> 
         Ok(records)
     })
     .await?
+}
+
+#[tokio::test]
+async fn a_topic_that_was_created_a_moment_ago_is_opened() -> anyhow::Result<()> {
+    // Its partitions have no leader at first; how long, the brokers decide.
+    for _ in 0..LEADERLESS_TRIES {
+        let topic = Topic::create_with(LEADERLESS_PARTITIONS).await?;
+        let reader = topic.open().await?;
+        assert_eq!(reader.ranges().len(), usize::try_from(LEADERLESS_PARTITIONS)?);
+        topic.admin.delete_topics(&[&topic.name]).await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]

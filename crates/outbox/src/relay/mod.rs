@@ -11,7 +11,6 @@ mod caution;
 mod flush;
 mod guard;
 mod keeper;
-pub(crate) mod kill;
 mod pace;
 mod parking;
 mod prefix;
@@ -33,6 +32,7 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub(crate) use kafka_client::failpoint as kill;
 use kafka_client::{ProducerError, WeakSetting};
 use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
@@ -95,8 +95,15 @@ pub async fn run(
     metrics::describe();
     let status_of_relay = Arc::clone(&status);
     let caution = SharedCaution::default();
-    let relay =
-        Relay { settings: Arc::new(settings), options, nudge, stop, status: status_of_relay, caution };
+    let relay = Relay {
+        settings: Arc::new(settings),
+        options,
+        nudge,
+        stop,
+        status: status_of_relay,
+        caution,
+        held: Arc::default(),
+    };
     tokio::select! {
         ended = supervise(&relay) => {
             status.disconnected();
@@ -134,6 +141,7 @@ async fn supervise(relay: &Relay) -> Result<(), RelayError> {
             }
         };
         if relay.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            give_up_shards(relay).await;
             return Ok(());
         }
     }
@@ -143,6 +151,17 @@ async fn supervise(relay: &Relay) -> Result<(), RelayError> {
 async fn overdue(relay: &Relay) {
     relay.stop.cancelled().await;
     tokio::time::sleep(relay.settings.shutdown_grace + SHUTDOWN_EXTRA).await;
+}
+
+/// What the failed session left under its leases, the next owner need not wait for. If the database does not answer in
+/// time, the leases run out.
+async fn give_up_shards(relay: &Relay) {
+    let error = match tokio::time::timeout(SHUTDOWN_EXTRA, relay.hand_back_all()).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => chain(&error),
+        Err(_) => "the database does not answer".to_owned(),
+    };
+    tracing::warn!(error, "relay cannot hand its shards back: they are free when its leases have run out");
 }
 
 /// Counts the failure, and logs it if that is a change of state; or answers that it must not be tried again.

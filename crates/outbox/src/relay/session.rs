@@ -1,7 +1,7 @@
 //! One stretch of work: from claiming shards to the first failure, or to the end.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kafka_client::{DeliveryError, Producer, ProducerError, ProducerSettings, PublishError, SendError};
@@ -28,7 +28,7 @@ use crate::headers::UnreadableHeaders;
 use crate::metrics;
 use crate::nudge::Nudge;
 use crate::store::parked::{BlockedKey, load_blocked_keys, load_revision};
-use crate::store::shard::ClaimedShard;
+use crate::store::shard::{ClaimedShard, Epochs};
 use crate::store::window::{connect_keeper, connect_reader};
 
 /// Why a session has ended early. Whatever it is, the next one begins at the stored positions.
@@ -89,6 +89,8 @@ pub(crate) struct Relay {
     pub(crate) status: Arc<RelayStatus>,
     /// What the sessions before have learned.
     pub(crate) caution: SharedCaution,
+    /// What it claimed last. Whether it still owns that, the epochs tell.
+    pub(crate) held: Arc<Mutex<Epochs>>,
 }
 
 impl Relay {

@@ -4,6 +4,7 @@
 //! database's clock says who lives. A newcomer finds its share within a look of the others and one of its own.
 
 use std::future::Future;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use sqlx::PgConnection;
@@ -13,7 +14,7 @@ use super::session::{Relay, SessionError};
 use super::share::{Member, Step, View, decide_step};
 use crate::metrics::{self, LeaseChange};
 use crate::store::relay::{join_relays, leave_relays, list_members};
-use crate::store::shard::{ClaimedShard, claim_shards};
+use crate::store::shard::{ClaimedShard, Epochs, claim_shards, release_shards};
 use crate::store::window::connect_reader;
 
 /// How often a relay looks at the others while its share is right; within a short lease at least this often.
@@ -72,7 +73,22 @@ impl Relay {
         Ok(self.claim_share(&mut connection).await?.map(|claim| (connection, claim)))
     }
 
+    /// Hands back whatever of its last claim it still owns, and leaves. Nothing of it may be in flight any more.
+    pub(super) async fn hand_back_all(&self) -> Result<(), SessionError> {
+        let held = std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner));
+        if held.shards.is_empty() {
+            return Ok(());
+        }
+        let mut connection = connect_reader(&self.options).await.map_err(SessionError::Database)?;
+        let released = answer(release_shards(&mut connection, &held)).await?;
+        metrics::leases_changed(LeaseChange::Released, usize::try_from(released).unwrap_or(0));
+        answer(leave_relays(&mut connection, &self.settings.owner)).await
+    }
+
     fn claimed(&self, shards: &[ClaimedShard]) {
+        let (numbers, epochs) = shards.iter().map(|shard| (shard.shard, shard.epoch)).unzip();
+        let held = Epochs { shards: numbers, epochs };
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
         self.status.connected(shards.len());
         metrics::leases_changed(LeaseChange::Claimed, shards.len());
         let members = self.status.members();

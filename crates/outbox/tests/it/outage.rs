@@ -134,6 +134,68 @@ async fn a_relay_that_cannot_reach_the_database_gives_up_its_shards_to_another()
     fixture.remove().await
 }
 
+/// No test lasts so long: whoever takes shards over was handed them.
+const ENDLESS: Duration = Duration::from_secs(3_600);
+
+/// A relay that owns every shard under an endless lease, and waits after a failure. Its database is away.
+async fn relay_in_backoff(fixture: &Fixture) -> Result<(Proxy, RunningRelay)> {
+    let (proxy, through) = database_proxy(fixture).await?;
+    let mut settings = fixture.settings("first");
+    settings.lease = ENDLESS;
+    let relay = RunningRelay::start(settings, through, None);
+    eventually("it owns every shard", async || Ok((relay.status.shards() == 16).then_some(()))).await?;
+    proxy.set(Line::Cut);
+    eventually("its session has failed", async || Ok((!relay.status.is_connected()).then_some(()))).await?;
+    Ok((proxy, relay))
+}
+
+#[tokio::test]
+async fn a_relay_stopped_while_it_waits_after_a_failure_hands_its_shards_to_the_others() -> Result<()> {
+    let fixture = Fixture::new().await?;
+    let mut connection = fixture.database.connect().await?;
+    let (proxy, relay) = relay_in_backoff(&fixture).await?;
+    fixture.append(&mut connection, &fixture.events(10, 5)).await?;
+    proxy.set(Line::Up);
+    relay.stop().await?;
+    let mut settings = fixture.settings("second");
+    settings.lease = ENDLESS;
+    let second = fixture.relay_with(settings);
+    eventually(
+        "the next owner waits for no lease",
+        async || Ok((second.status.shards() == 16).then_some(())),
+    )
+    .await?;
+    fixture.settled().await?;
+    assert_eq!(second.status.members(), 1, "who has left has no share");
+    second.stop().await?;
+    fixture.remove().await
+}
+
+#[tokio::test]
+async fn a_relay_stopped_while_it_waits_hands_back_nothing_that_it_has_lost() -> Result<()> {
+    let fixture = Fixture::new().await?;
+    let mut connection = fixture.database.connect().await?;
+    let (proxy, relay) = relay_in_backoff(&fixture).await?;
+    let claim = "update outbox.shard set owner = 'other', epoch = epoch + 1";
+    sqlx::query(claim).execute(&mut connection).await?;
+    proxy.set(Line::Up);
+    relay.stop().await?;
+    let owned = "select count(*) from outbox.shard where owner = 'other' and lease_until > clock_timestamp()";
+    let owned: i64 = sqlx::query_scalar(owned).fetch_one(&mut connection).await?;
+    assert_eq!(owned, 16);
+    fixture.remove().await
+}
+
+#[tokio::test]
+async fn a_relay_stopped_while_the_database_is_away_ends_all_the_same() -> Result<()> {
+    let fixture = Fixture::new().await?;
+    let (proxy, relay) = relay_in_backoff(&fixture).await?;
+    proxy.set(Line::Frozen);
+    relay.stop().await?;
+    drop(proxy);
+    fixture.remove().await
+}
+
 #[tokio::test]
 async fn events_wait_for_a_topic_that_is_not_there_and_flow_when_it_is_created() -> Result<()> {
     let mut fixture = Fixture::new().await?;

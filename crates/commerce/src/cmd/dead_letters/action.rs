@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::filter::FilterArguments;
 use super::output::JsonArguments;
-use super::text::escape;
+use crate::cmd::terminal::printable;
 
 /// Exit code of a process that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
@@ -95,7 +95,7 @@ fn describe(verb: &str, is_dry_run: bool, report: &ActionReport) -> anyhow::Resu
         writeln!(text, "{letters} stay as they are: {slug}")?;
     }
     for (id, obstacle) in &report.left_letters {
-        writeln!(text, "  {id}: {}", escape(&obstacle.to_string()))?;
+        writeln!(text, "  {id}: {}", printable(&obstacle.to_string()))?;
     }
     if report.is_stopped {
         writeln!(text, "stopped before the end; the same command goes on with the rest")?;

@@ -8,7 +8,8 @@ use sqlx::PgConnection;
 
 use super::filter::{FilterArguments, StatusArguments};
 use super::output::{JsonArguments, group_json, time};
-use super::text::{escape, shorten};
+use super::text::shorten;
+use crate::cmd::terminal::printable;
 use crate::config::Config;
 
 /// Characters of an error.
@@ -45,20 +46,20 @@ pub(super) async fn run(
 }
 
 fn describe(group: &LetterGroup) -> String {
-    let list = |names: &[String]| escape(&names.join(", "));
+    let list = |names: &[String]| printable(&names.join(", "));
     format!(
         "{:>8} letters, {} open  {} {}\n         fingerprint {}, {} to {}\n         topics {}, groups {}\n         \
          newest {}: {}\n",
         group.letters,
         group.open,
-        escape(&shorten(group.event_type.as_deref().unwrap_or("-"), ERROR_CHARS_MAX)),
-        escape(&group.reason),
-        escape(&group.fingerprint),
+        printable(&shorten(group.event_type.as_deref().unwrap_or("-"), ERROR_CHARS_MAX)),
+        printable(&group.reason),
+        printable(&group.fingerprint),
         time(group.first_seen),
         time(group.last_seen),
         list(&group.topics),
         list(&group.consumer_groups),
         group.sample_id,
-        escape(&shorten(&group.sample_error, ERROR_CHARS_MAX)),
+        printable(&shorten(&group.sample_error, ERROR_CHARS_MAX)),
     )
 }

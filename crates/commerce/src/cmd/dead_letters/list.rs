@@ -9,7 +9,8 @@ use sqlx::PgConnection;
 
 use super::filter::{FilterArguments, StatusArguments};
 use super::output::{JsonArguments, letter_json, time};
-use super::text::{escape, shorten};
+use super::text::shorten;
+use crate::cmd::terminal::printable;
 use crate::config::Config;
 
 /// Characters of an error in a line.
@@ -61,13 +62,13 @@ pub(super) fn line(letter: &Letter) -> String {
         letter.id,
         time(letter.first_seen),
         letter.status,
-        escape(&place.topic),
+        printable(&place.topic),
         place.partition,
         place.offset,
-        escape(&place.consumer_group),
-        escape(&shorten(event_type, ERROR_CHARS_MAX)),
-        escape(&letter.reason),
+        printable(&place.consumer_group),
+        printable(&shorten(event_type, ERROR_CHARS_MAX)),
+        printable(&letter.reason),
         letter.redrive_count,
-        escape(&shorten(&letter.error, ERROR_CHARS_MAX)),
+        printable(&shorten(&letter.error, ERROR_CHARS_MAX)),
     )
 }

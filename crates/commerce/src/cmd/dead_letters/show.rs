@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use super::list::line;
 use super::output::{JsonArguments, audit_json, letter_json, time, whole_json};
-use super::text::{escape, shorten, show_bytes, unmasked};
+use super::text::{shorten, show_bytes, unmasked};
+use crate::cmd::terminal::printable;
 
 /// Characters of a value on the screen; JSON has all of it.
 const VALUE_CHARS_MAX: usize = 4_000;
@@ -48,28 +49,28 @@ fn describe(story: &LetterStory) -> Result<String> {
     let (letter, content) = (&story.whole.letter, &story.whole.content);
     let mut text = String::new();
     let mut field = |name: &str, value: String| writeln!(text, "{name:<14} {value}");
-    let optional = |value: Option<&str>| value.map_or("-".to_owned(), escape);
+    let optional = |value: Option<&str>| value.map_or("-".to_owned(), printable);
     field("id", letter.id.to_string())?;
     field("status", format!("{}, redriven {} times", letter.status, letter.redrive_count))?;
     field("event handled", handled(story.is_handled).to_owned())?;
     if let Some(first) = story.waits_for {
         field("waits for", format!("{first}: deal with it, and this one has its effect in its turn"))?;
     }
-    field("group", escape(&letter.place.consumer_group))?;
+    field("group", printable(&letter.place.consumer_group))?;
     let place = &letter.place;
-    field("record", format!("{}[{}]@{}", escape(&place.topic), place.partition, place.offset))?;
+    field("record", format!("{}[{}]@{}", printable(&place.topic), place.partition, place.offset))?;
     field(
         "event",
         format!("{} {}", optional(letter.event_type.as_deref()), optional(letter.event_id.as_deref())),
     )?;
-    field("reason", escape(&letter.reason))?;
-    field("error", escape(&letter.error))?;
-    field("fingerprint", escape(&letter.fingerprint))?;
+    field("reason", printable(&letter.reason))?;
+    field("error", printable(&letter.error))?;
+    field("fingerprint", printable(&letter.fingerprint))?;
     let (first, last) = (time(letter.first_seen), time(letter.last_seen));
     field("seen", format!("{} times, first {first}, last {last}", letter.attempts))?;
     field("traceparent", optional(content.traceparent.as_deref()))?;
     if let Some(lacks) = &letter.lacks {
-        field("lacks", format!("{}: it cannot be redriven", escape(lacks)))?;
+        field("lacks", format!("{}: it cannot be redriven", printable(lacks)))?;
     }
     let bytes = |bytes: Option<&[u8]>, chars_max| {
         bytes.map_or("null".to_owned(), |bytes| shorten(&show_bytes(bytes), chars_max))
@@ -77,11 +78,11 @@ fn describe(story: &LetterStory) -> Result<String> {
     field("key", bytes(letter.key.as_deref(), HEADER_CHARS_MAX))?;
     for (name, value) in content.headers() {
         let value = bytes(unmasked(&name, value.as_deref()), HEADER_CHARS_MAX);
-        field("header", format!("{} = {value}", escape(&name)))?;
+        field("header", format!("{} = {value}", printable(&name)))?;
     }
     field("value", bytes(content.value.as_deref(), VALUE_CHARS_MAX))?;
     for entry in &story.audit {
-        let (at, by, why) = (time(entry.acted_at), escape(&entry.actor), escape(&entry.reason));
+        let (at, by, why) = (time(entry.acted_at), printable(&entry.actor), printable(&entry.reason));
         field("audit", format!("{at} {} by {by}, was {}: {why}", entry.action, entry.status_before))?;
     }
     for life in &story.other_lives {

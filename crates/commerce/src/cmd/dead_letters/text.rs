@@ -3,26 +3,13 @@
 use base64::Engine as _;
 use serde_json::{Value, json};
 
-use crate::cmd::terminal::is_unsafe;
+use crate::cmd::terminal::{is_unsafe, printable};
 
 /// Headers whose names contain one of these are shown without their value.
 const SECRET_NAMES: [&str; 7] =
     ["authorization", "cookie", "token", "secret", "password", "api-key", "credential"];
 /// Stands for a secret.
 const MASK: &str = "***";
-
-/// One line, with what is not safe as `\u{..}`.
-pub(super) fn escape(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        if is_unsafe(character) {
-            safe.extend(character.escape_default());
-        } else {
-            safe.push(character);
-        }
-    }
-    safe
-}
 
 /// At most so many characters, with a mark where it was cut.
 pub(super) fn shorten(text: &str, chars_max: usize) -> String {
@@ -35,7 +22,7 @@ pub(super) fn shorten(text: &str, chars_max: usize) -> String {
 /// Bytes for a terminal: as text if they are text.
 pub(super) fn show_bytes(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
-        Ok(text) => escape(text),
+        Ok(text) => printable(text),
         Err(_) => format!("{} (not UTF-8)", bytes.escape_ascii()),
     }
 }
@@ -79,8 +66,8 @@ mod tests {
 
     #[test]
     fn no_command_reaches_the_terminal() {
-        assert_eq!(escape(HOSTILE), r"a\u{1b}[2Jb\rc\u{9b}d\u{202e}e\u{0}\n");
-        assert_eq!(escape("상품 'ü' \\ \"q\""), "상품 'ü' \\ \"q\"");
+        assert_eq!(show_bytes(HOSTILE.as_bytes()), r"a\u{1b}[2Jb\u{d}c\u{9b}d\u{202e}e\u{0}\u{a}");
+        assert_eq!(show_bytes("상품 'ü' \\ \"q\"".as_bytes()), "상품 'ü' \\ \"q\"");
         assert_eq!(show_bytes(b"\x1b\xff"), r"\x1b\xff (not UTF-8)");
     }
 

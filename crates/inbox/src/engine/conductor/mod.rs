@@ -3,8 +3,9 @@
 //! Every decision is the board's ([`Board`]); this loop has the clients, the tasks and the clock.
 
 mod rebalance;
+mod topics;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +15,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::board::{Board, Output, Ticket, Verdict};
 use super::flood::Flood;
@@ -26,8 +28,9 @@ use crate::metrics::{self, Rebalanced};
 use crate::projection::Projection;
 use crate::status::StreamerStatus;
 use crate::streamer::StreamerError;
+use topics::TopicIds;
 
-/// How often stopped partitions are asked about, and signs of life are looked at.
+/// How often stopped partitions and topics are asked about, and signs of life are looked at.
 const TICK: Duration = Duration::from_secs(2);
 /// How long the consumer may take to leave its group.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
@@ -39,6 +42,7 @@ enum Next<E> {
     Event(Option<ConsumerEvent>),
     Worked(Box<Result<(Id, Worked<E>), JoinError>>),
     Loaded(Result<Loaded, JoinError>),
+    TopicIds(Result<TopicIds, JoinError>),
     Tick,
     Deadline,
     Stop,
@@ -62,6 +66,9 @@ pub(crate) struct Conductor<P: Projection> {
     floods: HashMap<TopicPartition, Flood>,
     /// Stopped partitions that are asked about again: what stops them can be mended from outside.
     asked_again: BTreeSet<TopicPartition>,
+    /// Partitions that are read, with the topic's id from when they began.
+    reading: BTreeMap<TopicPartition, Uuid>,
+    asking: JoinSet<TopicIds>,
 }
 
 impl<P: Projection> Conductor<P> {
@@ -89,6 +96,8 @@ impl<P: Projection> Conductor<P> {
             loading: JoinSet::new(),
             floods: HashMap::new(),
             asked_again: BTreeSet::new(),
+            reading: BTreeMap::new(),
+            asking: JoinSet::new(),
         }
     }
 
@@ -108,6 +117,7 @@ impl<P: Projection> Conductor<P> {
                 Next::Event(Some(event)) => self.serve(event),
                 Next::Worked(worked) => self.worked(*worked),
                 Next::Loaded(loaded) => self.loaded(loaded.map_err(StreamerError::Task)?),
+                Next::TopicIds(ids) => self.told_topic_ids(&ids.map_err(StreamerError::Task)?),
                 Next::Tick => self.tick(),
                 Next::Deadline => self.board.passed(Instant::now()),
                 Next::Stop => break,
@@ -124,6 +134,7 @@ impl<P: Projection> Conductor<P> {
             event = self.events.recv() => Next::Event(event),
             Some(worked) = self.working.join_next_with_id() => Next::Worked(Box::new(worked)),
             Some(loaded) = self.loading.join_next() => Next::Loaded(loaded),
+            Some(ids) = self.asking.join_next() => Next::TopicIds(ids),
             _ = ticks.tick() => Next::Tick,
             () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Next::Deadline,
         }
@@ -176,6 +187,7 @@ impl<P: Projection> Conductor<P> {
                 Output::Stopped { origin, reason } => {
                     tracing::error!(partition = %origin, %reason, "partition is stopped");
                     self.floods.remove(&origin);
+                    self.reading.remove(&origin);
                     if reason.is_asked_about_again() {
                         self.asked_again.insert(origin.clone());
                     }
@@ -276,6 +288,7 @@ impl<P: Projection> Conductor<P> {
     fn tick(&mut self) {
         self.status.ticked(self.consumer.ticks());
         self.status.report_lag_age(self.group_name());
+        self.ask_topic_ids();
         if !self.asked_again.is_empty() && self.loading.is_empty() {
             let partitions = std::mem::take(&mut self.asked_again);
             self.load(None, partitions.into_iter().collect());

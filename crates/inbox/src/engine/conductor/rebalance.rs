@@ -9,7 +9,7 @@ use crate::engine::loader::{Beginning, Loaded, Loader};
 use crate::kill::kill_point;
 use crate::metrics::{self, Rebalanced};
 use crate::projection::Projection;
-use crate::status::StopReason;
+use crate::stop_reason::StopReason;
 
 impl<P: Projection> Conductor<P> {
     pub(super) fn load(&mut self, rebalance: Option<u64>, partitions: Vec<TopicPartition>) {
@@ -25,13 +25,14 @@ impl<P: Projection> Conductor<P> {
     pub(super) fn loaded(&mut self, loaded: Loaded) {
         self.group = loaded.group;
         let mut starts = Vec::new();
-        for Beginning { origin, offset } in loaded.beginnings {
+        for Beginning { origin, topic_id, offset } in loaded.beginnings {
             if loaded.rebalance.is_none() && !self.board.has(&origin) {
                 // It was taken away while it was asked about.
                 continue;
             }
             match offset {
                 Ok(offset) => {
+                    self.reading.extend(topic_id.map(|id| (origin.clone(), id)));
                     self.status.assigned(origin.clone(), offset, None);
                     starts.push(self.board.assigned(origin, offset));
                 }
@@ -64,6 +65,7 @@ impl<P: Projection> Conductor<P> {
         }
         self.asked_again.retain(|origin| !partitions.contains(origin));
         self.floods.retain(|origin, _| !partitions.contains(origin));
+        self.reading.retain(|origin, _| !partitions.contains(origin));
         if lost {
             // An assignment that was not answered is lost as well.
             self.loading = JoinSet::new();

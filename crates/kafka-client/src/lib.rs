@@ -8,6 +8,7 @@ mod consumer;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;
 mod failure;
+mod headers;
 mod murmur2;
 mod polled;
 mod producer;

@@ -15,6 +15,9 @@ use crate::store::metrics::{self as store, Applied, Counts, Row};
 /// The consumer group, without prefix.
 pub const METRICS_GROUP: &str = "product-metrics";
 
+/// Most records of a batch: by the bounds of the contract their amounts add up to less than an `i64` holds.
+pub(crate) const BATCH_RECORDS_MAX: usize = 9_000;
+
 const SECONDS_OF_HOUR: i64 = 3_600;
 /// Event times outside these years are refused: they are a producer's broken clock, and would make rows that no
 /// ranking ever reads.
@@ -158,10 +161,10 @@ fn add(counts: &mut BTreeMap<(i64, i64), Counts>, change: &Change) -> i64 {
 mod tests {
     use std::collections::HashMap;
 
-    use commerce_events::{OrderLineV1, TypeName};
+    use commerce_events::{ORDER_AMOUNT_MAX, OrderLineV1, QUANTITY_MAX, TypeName};
     use proptest::prelude::*;
 
-    use super::{Change, Effect, fold, hour_of};
+    use super::{BATCH_RECORDS_MAX, Change, Effect, fold, hour_of};
 
     fn change() -> impl Strategy<Value = Change> {
         let product = 1_i64..20;
@@ -185,6 +188,20 @@ mod tests {
             hour,
             effect,
         })
+    }
+
+    #[test]
+    fn the_amounts_of_the_largest_batch_fit() {
+        let line = OrderLineV1 {
+            product_id: 1,
+            quantity: QUANTITY_MAX,
+            unit_price: ORDER_AMOUNT_MAX / QUANTITY_MAX,
+        };
+        let effect = Effect::Order { lines: vec![line], sign: 1 };
+        let order = Change { kind: TypeName::OrderCompleted, hour: 0, effect };
+        let totals = fold(&vec![order; BATCH_RECORDS_MAX]).totals();
+        let records = i64::try_from(BATCH_RECORDS_MAX).unwrap();
+        assert_eq!(Some(totals[0].counts.amount), records.checked_mul(ORDER_AMOUNT_MAX));
     }
 
     proptest! {

@@ -15,7 +15,7 @@ use chrono::DateTime;
 use clap::Parser;
 use serde_json::Value;
 
-use crate::cmd::terminal::is_unsafe;
+use crate::cmd::terminal::{is_unsafe, printable};
 use crate::config::{Config, load, mask_url};
 use filter::{FilterArguments, StatusArguments, check_scope};
 
@@ -58,6 +58,7 @@ fn check_shown(bytes: &[u8]) {
     let (_, whole) = outbox_text::text_or_hex(bytes);
     let (first, left) = outbox_text::shortened(&whole, 7);
     assert_eq!(first.chars().count() + left, whole.chars().count());
+    assert!(is_safe(&printable(&whole)));
     let _ = mask_url(&whole);
     assert!(text::unmasked(&whole, Some(bytes)).is_some_and(|value| value == bytes || value == b"***"));
     assert!(text::unmasked(&whole, None).is_none());

@@ -12,8 +12,8 @@ use crate::settings::UnknownTypes;
 /// What becomes of a record as far as it alone tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is applied, unless an event with this identity was handled before: source and sequence, or the id.
-    Applied(Result<(String, i64), String>),
+    /// It is applied, unless an event with this identity was handled before: `source#sequence`, or the id.
+    Applied(String),
     /// The projection does not use it, or does not know its type.
     Skipped,
     /// It becomes a dead letter for this reason.
@@ -49,11 +49,11 @@ fn outcome(fate: &Fate, sources: &[String]) -> Outcome {
     match fate {
         Fate::Apply(Identity::Sequence { source, sequence, lane }) => {
             assert!(*sequence >= 0 && (0..24).contains(lane));
-            Outcome::Applied(Ok((sources[*source].clone(), *sequence)))
+            Outcome::Applied(format!("{}#{sequence}", sources[*source]))
         }
         Fate::Apply(Identity::Id(id)) => {
             assert!(week(*id) >= -1);
-            Outcome::Applied(Err(id.to_string()))
+            Outcome::Applied(id.to_string())
         }
         Fate::Skip | Fate::SkipUnknown => Outcome::Skipped,
         Fate::Reject(rejection) => Outcome::Rejected(rejection.reason),

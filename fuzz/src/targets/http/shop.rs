@@ -110,10 +110,8 @@ pub(super) fn ask(caller: Caller, asked: &Asked<'_>) -> Option<Answer> {
             let Ok(response) = router.call(request).await;
             let (parts, body) = response.into_parts();
             let kind = parts.headers.get("content-type").map_or(&b""[..], |kind| kind.as_bytes());
-            let body = match kind.starts_with(b"text/event-stream") {
-                true => Vec::new(),
-                false => body.collect().await.ok()?.to_bytes().to_vec(),
-            };
+            let is_stream = kind.starts_with(b"text/event-stream");
+            let body = if is_stream { Vec::new() } else { body.collect().await.ok()?.to_bytes().to_vec() };
             Some(Answer { status: parts.status, headers: parts.headers, body })
         })
     })
@@ -186,10 +184,9 @@ pub(in crate::targets) fn cache() -> Arc<LocalCache> {
     let filled = tokio::runtime::Builder::new_current_thread().enable_time().build();
     // On a thread of its own: this one may be inside a runtime.
     std::thread::scope(|scope| {
-        let fill = || {
-            filled.expect("a runtime").block_on(cache.fill(&cards)).expect("a cache in memory takes cards")
-        };
-        scope.spawn(fill).join().expect("the cache is filled");
+        let fill = || filled.expect("a runtime").block_on(cache.fill(&cards));
+        let done = scope.spawn(fill).join().expect("the filling ends");
+        done.expect("a cache in memory takes cards");
     });
     Arc::new(cache)
 }

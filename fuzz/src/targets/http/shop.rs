@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -170,8 +170,13 @@ pub(in crate::targets) fn closed_pool() -> Pool {
     pool
 }
 
-/// Products 1 to 3; the last one is sold out.
+/// Products 1 to 3; the last one is sold out. Nothing changes them, so every api has the same.
 pub(in crate::targets) fn cache() -> Arc<LocalCache> {
+    static FILLED: OnceLock<Arc<LocalCache>> = OnceLock::new();
+    Arc::clone(FILLED.get_or_init(filled_cache))
+}
+
+fn filled_cache() -> Arc<LocalCache> {
     let settings = CacheSettings {
         key_prefix: String::new(),
         card_ttl: LONG,

@@ -2,6 +2,7 @@
 //!
 //! It stays light on purpose (no async runtime, no client libraries), so that it compiles in seconds on a fresh machine.
 
+mod fuzz;
 mod process;
 mod progress;
 mod services;
@@ -32,6 +33,8 @@ enum Task {
     Bench(Rest),
     /// Try to make outbox and inbox lose, double or reorder an event
     Torture(Rest),
+    /// Feed whatever reads bytes from outside with what a fuzzer makes up, guided by coverage
+    Fuzz(fuzz::Arguments),
     /// Check the rules about the repository's shape
     Tidy,
     /// Everything that must hold before a change lands
@@ -53,6 +56,7 @@ fn main() -> Result<()> {
         Task::Test(rest) => tasks::test(&rest.arguments),
         Task::Bench(rest) => tasks::bench(&rest.arguments),
         Task::Torture(rest) => tasks::torture(&rest.arguments),
+        Task::Fuzz(arguments) => fuzz::fuzz(&arguments),
         Task::Tidy => tidy::check(),
         Task::Ci => tasks::ci(),
     }

@@ -226,7 +226,20 @@ impl Api {
     /// Starts the server on `listener` and the tasks behind it. On shutdown the server answers what it has accepted;
     /// the tasks serve it until then and end with it.
     pub fn start(self, listener: TcpListener, lifecycle: &mut Lifecycle) {
+        let limits = self.app.settings.connection_limits();
         let shutdown = lifecycle.shutdown();
+        let router = self.start_tasks(lifecycle);
+        lifecycle.spawn(TaskKind::Api, server::serve(listener, router, limits, shutdown));
+    }
+
+    /// Starts the tasks behind the server and answers the server's routes, for the fuzzer: it asks them without a connection. Each
+    /// request has to say whose it is by an extension `ConnectInfo<SocketAddr>`.
+    #[cfg(feature = "fuzzing")]
+    pub fn start_without_server(self, lifecycle: &mut Lifecycle) -> axum::Router {
+        self.start_tasks(lifecycle)
+    }
+
+    fn start_tasks(self, lifecycle: &mut Lifecycle) -> axum::Router {
         lifecycle.spawn(TaskKind::ViewWriter, self.views.run());
         if let Some(writer) = self.orders {
             lifecycle.spawn(TaskKind::OrderWriter, writer.run());
@@ -240,9 +253,7 @@ impl Api {
         lifecycle.spawn(TaskKind::RankingReader, self.rankings.run());
         lifecycle.spawn(TaskKind::TokenReader, self.tokens.run());
         lifecycle.spawn(TaskKind::SessionReader, self.sessions.run());
-        lifecycle.spawn(TaskKind::LiveTicker, live::run(Arc::clone(&self.app), shutdown.clone()));
-        let limits = self.app.settings.connection_limits();
-        let server = server::serve(listener, routes::router(self.app), limits, shutdown);
-        lifecycle.spawn(TaskKind::Api, server);
+        lifecycle.spawn(TaskKind::LiveTicker, live::run(Arc::clone(&self.app), lifecycle.shutdown()));
+        routes::router(self.app)
     }
 }

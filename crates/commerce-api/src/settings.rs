@@ -163,6 +163,12 @@ const STOCK_CEILING: i64 = 1_000_000_000_000;
 /// The highest number of a rate: times of the limiter stay far from overflowing.
 const RATE_CEILING: u32 = 1_000_000;
 
+/// The highest number of what waits, is open, or is done at once: room for as many is kept.
+const AT_ONCE_CEILING: usize = 1_000_000;
+
+/// The highest age of what is remembered.
+const AGE_CEILING: Duration = Duration::from_secs(365 * 24 * 3_600);
+
 /// Bytes of a text that stands in an index, whose entries have at most 2,700.
 const INDEXED_BYTES_MAX: usize = 1_000;
 
@@ -188,6 +194,9 @@ impl ApiSettings {
     pub fn validate(&self) -> Result<(), SettingsError> {
         if let Some(key) = self.zero() {
             return refuse(key, "must be at least 1");
+        }
+        if let Some(key) = self.too_many_at_once() {
+            return refuse(key, "must not exceed 1000000");
         }
         if let Some(key) = self.too_long_for_an_index() {
             return refuse(key, "must not exceed 1000: an entry of an index has to hold it");
@@ -225,10 +234,13 @@ impl ApiSettings {
         if self.counts_stale_max < self.counts_age_max {
             return refuse("api.counts_stale_max", "must not be below api.counts_age_max");
         }
+        if self.counts_stale_max.max(self.count_order_age_max) > AGE_CEILING {
+            return refuse("api.counts_stale_max and api.count_order_age_max", "must not exceed 365days");
+        }
         if self.live_queue_max < self.live_ids_max {
             return refuse("api.live_queue_max", "must not be below api.live_ids_max");
         }
-        if self.view_wait + self.view_commit_wait >= self.request_timeout {
+        if self.view_wait.saturating_add(self.view_commit_wait) >= self.request_timeout {
             return refuse(
                 "api.request_timeout",
                 "must exceed api.view_wait and api.view_commit_wait together",
@@ -274,6 +286,25 @@ impl ApiSettings {
             head_timeout: self.head_timeout,
             send_timeout: self.send_timeout,
         }
+    }
+
+    fn too_many_at_once(&self) -> Option<&'static str> {
+        [
+            ("api.concurrency_max", self.concurrency_max),
+            ("api.connections_max", self.connections_max),
+            ("api.order_queue_max", self.order_queue_max),
+            ("api.order_batch_max", self.order_batch_max),
+            ("api.like_queue_max", self.like_queue_max),
+            ("api.like_batch_max", self.like_batch_max),
+            ("api.view_queue_max", self.view_queue_max),
+            ("api.view_batch_max", self.view_batch_max),
+            ("api.live_watchers_max", self.live_watchers_max),
+            ("api.live_queue_max", self.live_queue_max),
+            ("api.read_queue_max", self.read_queue_max),
+            ("api.read_batch_max", self.read_batch_max),
+        ]
+        .into_iter()
+        .find_map(|(key, value)| (value > AT_ONCE_CEILING).then_some(key))
     }
 
     fn too_long_for_an_index(&self) -> Option<&'static str> {

@@ -1,4 +1,4 @@
-//! What a payload must be beyond what serde asks of it.
+//! What JSON must be beyond what serde asks of it: of a payload, and of a request that becomes one.
 //!
 //! serde's derive takes an array for a struct, field by field, and skips an unknown field without looking at its text or its
 //! depth. Other readers of a topic do not, so what passes here and not there is refused here.
@@ -21,15 +21,20 @@ pub(crate) fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<T, serde_json:
 }
 
 /// For `#[serde(deserialize_with)]`: a list whose items are JSON objects.
-pub(crate) fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Vec<T>, D::Error> {
+///
+/// # Errors
+/// Those of the items, and an item that is no object.
+pub fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
     let objects = Vec::<Object<T>>::deserialize(deserializer)?;
     Ok(objects.into_iter().map(|object| object.0).collect())
 }
 
 /// A struct that is read from an object and from nothing else.
-struct Object<T>(T);
+#[derive(Debug)]
+pub struct Object<T>(
+    /// What was read.
+    pub T,
+);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -7,7 +7,7 @@
 
 mod decode;
 mod event;
-mod json;
+pub mod json;
 mod limits;
 #[cfg(feature = "schema")]
 pub mod schema;

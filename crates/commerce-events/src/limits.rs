@@ -8,7 +8,7 @@ pub const LINES_MAX: usize = 2_000;
 pub const QUANTITY_MAX: i64 = 1_000_000;
 /// Minor units of one unit's price.
 pub const UNIT_PRICE_MAX: i64 = 1_000_000_000;
-/// Minor units of one order: low enough that the sum over a batch of 9,000 orders fits `i64`.
+/// Minor units of one order: low enough that the sum over 9,000 orders fits `i64`.
 pub const ORDER_AMOUNT_MAX: i64 = 1_000_000_000_000_000;
 /// Objects and arrays that stand in each other, unknown fields included: what the strictest of the common JSON readers takes
 /// by default (.NET's System.Text.Json), so that no reader of a topic is left behind.

@@ -5,6 +5,8 @@
 //! Deliberately absent: fencing, idempotency, retries and dead letters, which are `inbox`'s.
 
 mod breaker;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod invalidator;
 mod metrics;
 mod projections;

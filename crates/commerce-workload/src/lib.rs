@@ -3,6 +3,8 @@
 //! Invariant: what is expected never comes from what is being checked.
 
 pub mod demo;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod ledger;
 pub mod machine;
 mod output;

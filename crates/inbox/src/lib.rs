@@ -7,6 +7,8 @@
 mod age;
 pub mod dead_letter;
 mod engine;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod kill;
 pub mod metrics;
 pub mod offsets;

@@ -7,6 +7,7 @@ mod awaited;
 mod consumer;
 pub mod failpoint;
 mod failure;
+mod headers;
 mod murmur2;
 mod polled;
 mod producer;

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use thiserror::Error;
 
 use crate::admin::Watermarks;
+use crate::headers::readable;
 use crate::settings::ClientSettings;
 
 /// How long a question to the brokers may take.
@@ -37,7 +38,7 @@ pub struct StoredRecord {
     pub key: Option<Vec<u8>>,
     /// The value's bytes; `None` is a tombstone.
     pub value: Option<Vec<u8>>,
-    /// Names and values, in order.
+    /// Names and values, in order; empty if they cannot be read, because a name is not UTF-8.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
@@ -261,8 +262,40 @@ fn stored(message: &BorrowedMessage<'_>) -> StoredRecord {
         timestamp: message.timestamp().to_millis(),
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().map(<[u8]>::to_vec),
-        headers: message.headers().map_or_else(Vec::new, |headers| {
-            headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
-        }),
+        headers: message.headers().and_then(stored_headers).unwrap_or_default(),
+    }
+}
+
+fn stored_headers(headers: &impl Headers) -> Option<Vec<(String, Option<Vec<u8>>)>> {
+    readable(|| {
+        headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::message::{Header, Headers};
+
+    use super::stored_headers;
+
+    /// Headers of which the client library can read so many.
+    struct Foreign(usize);
+
+    impl Headers for Foreign {
+        fn count(&self) -> usize {
+            2
+        }
+
+        fn try_get(&self, index: usize) -> Option<Header<'_, &[u8]>> {
+            assert!(index < self.0, "name is not UTF-8");
+            (index < self.count()).then_some(Header { key: "name", value: Some(b"value") })
+        }
+    }
+
+    #[test]
+    fn headers_whose_reading_panics_are_none() {
+        let header = ("name".to_owned(), Some(b"value".to_vec()));
+        assert_eq!(stored_headers(&Foreign(3)), Some(vec![header.clone(), header]));
+        assert_eq!(stored_headers(&Foreign(1)), None);
     }
 }

@@ -7,6 +7,8 @@
 //! Deliberately absent: counts (they are never cached here) and loading from the database (the api does it).
 
 mod card;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod local;
 mod metrics;
 mod redis_cache;

@@ -43,6 +43,9 @@ struct StoredCard {
     price: i64,
 }
 
+/// What a card begins with, before its version; so the scripts have it too.
+const CARD_BEGINNING: &str = "{\"stockVersion\":";
+
 impl RedisCache {
     /// Prepares a connection; connects with the first call, so that a process starts while Redis is down. Must be
     /// called inside a tokio runtime.
@@ -187,7 +190,7 @@ impl ProductCache for RedisCache {
     }
 }
 
-fn encode_card(card: &Card) -> Result<Vec<u8>, CacheError> {
+pub(crate) fn encode_card(card: &Card) -> Result<Vec<u8>, CacheError> {
     serde_json::to_vec(&StoredCard {
         stock_version: card.stock_version.max(0),
         sold_out: card.sold_out,
@@ -199,9 +202,16 @@ fn encode_card(card: &Card) -> Result<Vec<u8>, CacheError> {
     .map_err(CacheError::Encode)
 }
 
-/// An entry that cannot be read is a miss: the next fill or invalidation replaces it.
-fn decode_card(product_id: i64, bytes: &[u8]) -> Option<Card> {
-    let stored: StoredCard = serde_json::from_slice(bytes).inspect_err(|_| metrics::error("decode")).ok()?;
+/// An entry that cannot be read is a miss: the next fill or invalidation replaces it. So is one whose version the scripts would not find.
+pub(crate) fn decode_card(product_id: i64, bytes: &[u8]) -> Option<Card> {
+    let unreadable = || metrics::error("decode");
+    let stored: StoredCard = serde_json::from_slice(bytes).inspect_err(|_| unreadable()).ok()?;
+    let beginning = format!("{CARD_BEGINNING}{}", stored.stock_version);
+    let rest = bytes.strip_prefix(beginning.as_bytes());
+    if stored.stock_version < 0 || rest.is_none_or(|rest| rest.first().is_none_or(u8::is_ascii_digit)) {
+        unreadable();
+        return None;
+    }
     Some(Card {
         product_id,
         code: stored.code,
@@ -213,9 +223,16 @@ fn decode_card(product_id: i64, bytes: &[u8]) -> Option<Card> {
     })
 }
 
-fn decode_tombstone(bytes: &[u8]) -> Option<Tombstone> {
-    let (version, sold_out) = std::str::from_utf8(bytes).ok()?.split_once(' ')?;
-    Some(Tombstone { version: version.parse().ok()?, sold_out: sold_out == "1" })
+/// Only as the scripts write it: what they would take for another version must not decide here.
+pub(crate) fn decode_tombstone(bytes: &[u8]) -> Option<Tombstone> {
+    let (digits, sold_out) = std::str::from_utf8(bytes).ok()?.split_once(' ')?;
+    let version: i64 = digits.parse().ok()?;
+    let sold_out = match sold_out {
+        "0" => false,
+        "1" => true,
+        _ => return None,
+    };
+    (version >= 0 && version.to_string() == digits).then_some(Tombstone { version, sold_out })
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -255,8 +272,27 @@ mod tests {
 
     #[test]
     fn an_unreadable_entry_is_a_miss() {
+        let rest = r#","soldOut":false,"code":"c","name":"n","price":1}"#;
+        let card = |beginning: &str| decode_card(1, format!("{beginning}{rest}").as_bytes());
+        assert_eq!(card("{\"stockVersion\":12").map(|card| card.stock_version), Some(12));
+        // The scripts would find no version in these, or another one.
+        for beginning in [
+            "{\"stockVersion\":-1",
+            "{\"stockVersion\": 12",
+            "{ \"stockVersion\":12",
+            "{\"price\":1,\"stockVersion\":12",
+            "{\"stockVersion\":12.0",
+            "{\"stockVersion\":9223372036854775808",
+        ] {
+            assert_eq!(card(beginning), None, "{beginning}");
+        }
         assert_eq!(decode_card(1, b"{}"), None);
-        assert_eq!(decode_tombstone(b"x 1"), None);
+        for entry in
+            ["x 1", "-3 1", "+3 1", "03 1", " 3 1", "3", "3 ", "3 2", "3  1", "3 1 ", "9223372036854775808 1"]
+        {
+            assert_eq!(decode_tombstone(entry.as_bytes()), None, "{entry}");
+        }
         assert_eq!(decode_tombstone(b"3 1"), Some(Tombstone { version: 3, sold_out: true }));
+        assert_eq!(decode_tombstone(b"0 0"), Some(Tombstone { version: 0, sold_out: false }));
     }
 }

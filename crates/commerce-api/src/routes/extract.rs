@@ -9,6 +9,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
+use commerce_events::json::Object;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
@@ -231,7 +232,7 @@ async fn query<T: DeserializeOwned + Send>(parts: &mut Parts, app: &Arc<App>) ->
     Ok(query)
 }
 
-/// A JSON body of type `T`.
+/// A JSON object of type `T`.
 pub(crate) struct Body<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
@@ -243,7 +244,8 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
         }
         let bytes = body(request, app).await?;
         // serde_json bounds the depth by itself.
-        Ok(Self(serde_json::from_slice(&bytes).map_err(|_| InvalidInput::Body)?))
+        let Object(body) = serde_json::from_slice(&bytes).map_err(|_| InvalidInput::Body)?;
+        Ok(Self(body))
     }
 }
 

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
+use commerce_events::json::objects;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -25,6 +26,7 @@ use crate::store::orders::{OrderRow, find_order, list_lines, list_orders};
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PlaceOrderRequest {
+    #[serde(deserialize_with = "objects")]
     #[schema(min_items = 1)]
     items: Vec<ItemRequest>,
 }

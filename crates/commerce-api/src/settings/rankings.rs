@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{SettingsError, refuse};
+use super::{AGE_CEILING, SettingsError, refuse};
 use crate::store::rankings::Weights;
 
 /// `[rankings]`.
@@ -50,6 +50,9 @@ impl RankingSettings {
         }
         if self.products_max < page_size_max {
             return refuse("rankings.products_max", "must not be below api.page_size_max");
+        }
+        if self.age_max > AGE_CEILING {
+            return refuse("rankings.age_max", "must not exceed 365days");
         }
         if self.windows_max == 0 {
             return refuse("rankings.windows_max", "must be at least 1");

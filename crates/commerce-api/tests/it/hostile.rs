@@ -30,6 +30,13 @@ async fn hostile_bodies_are_refused_with_a_code() -> anyhow::Result<()> {
         ("deep in an unknown field", deep_unknown.into_bytes(), 400, "INVALID_BODY"),
         ("null", b"null".to_vec(), 400, "INVALID_BODY"),
         ("an array", b"[]".to_vec(), 400, "INVALID_BODY"),
+        (
+            "fields without names",
+            format!("[[{{\"productId\":{product},\"quantity\":1}}]]").into(),
+            400,
+            "INVALID_BODY",
+        ),
+        ("items without names", format!("{{\"items\":[[{product},1]]}}").into(), 400, "INVALID_BODY"),
         ("unknown field", br#"{"items":[],"admin":true}"#.to_vec(), 400, "INVALID_BODY"),
         ("no items", br#"{"items":[]}"#.to_vec(), 422, "NO_LINES"),
         ("too many items", many.into_bytes(), 422, "TOO_MANY_LINES"),
@@ -76,6 +83,7 @@ async fn hostile_products_are_refused_with_a_code() -> anyhow::Result<()> {
         (product("a", "n", 1, -1), 422, "INVALID_STOCK"),
         (product("a", "n", 1, i64::MAX), 422, "INVALID_STOCK"),
         (json!({ "code": "a", "name": "n", "brand": "", "price": 1, "stock": 1 }), 422, "INVALID_BRAND"),
+        (json!(["a", "n", "b", 1, 1]), 400, "INVALID_BODY"),
         (
             json!({ "code": "a", "name": "n", "brand": "b".repeat(101), "price": 1, "stock": 1 }),
             422,
@@ -96,6 +104,8 @@ async fn hostile_products_are_refused_with_a_code() -> anyhow::Result<()> {
         shop.as_admin(Method::POST, "/api-admin/v1/products/bulk").json(&json!({ "products": products }))
     };
     assert_refused("none", &send(bulk(json!([]))).await?, 422, "NO_PRODUCTS");
+    let nameless = json!([["a", "n", "b", 1, 1]]);
+    assert_refused("fields without names", &send(bulk(nameless)).await?, 400, "INVALID_BODY");
     let many = vec![product("a", "n", 1, 1); 1_001];
     assert_refused("too many", &send(bulk(json!(many))).await?, 422, "TOO_MANY_PRODUCTS");
     let twice = vec![product("a", "n", 1, 1); 2];
@@ -120,6 +130,7 @@ async fn hostile_changes_are_refused_with_a_code() -> anyhow::Result<()> {
         (json!({ "price": 1_000_000_001 }), 422, "INVALID_PRICE"),
         (json!({ "stock": 1 }), 400, "INVALID_BODY"),
         (json!({ "code": "other" }), 400, "INVALID_BODY"),
+        (json!(["name", null, 1]), 400, "INVALID_BODY"),
     ] {
         let answer = send(shop.as_admin(Method::PATCH, &path).json(&body)).await?;
         assert_refused(&body.to_string(), &answer, status, code);
@@ -132,6 +143,7 @@ async fn hostile_changes_are_refused_with_a_code() -> anyhow::Result<()> {
         (json!({ "delta": -6 }), 409, "SOLD_OUT"),
         (json!({ "delta": i64::MAX }), 422, "INVALID_STOCK"),
         (json!({ "delta": 1, "version": 2 }), 409, "VERSION_CHANGED"),
+        (json!([1, null]), 400, "INVALID_BODY"),
         (json!({}), 400, "INVALID_BODY"),
     ] {
         let request = shop.as_admin(Method::POST, &format!("{path}/stock/adjust")).json(&body);

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use commerce_api::{ApiSettings, RankingSettings};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use sqlx::Executor;
 use testkit::eventually;
 
-use crate::harness::{Choices, TestShop, api_settings, send};
+use crate::harness::{Choices, TestShop, api_settings, ranking_settings, send};
 
 #[tokio::test]
 async fn one_request_more_than_the_limit_is_refused_for_now() -> anyhow::Result<()> {
@@ -151,4 +152,26 @@ async fn a_cancelled_request_leaves_no_open_transaction() -> anyhow::Result<()> 
     let answer = shop.order(7, &[(product, 1)]).await?;
     assert!(matches!(answer.status, StatusCode::CREATED | StatusCode::CONFLICT), "the pool is usable");
     Ok(())
+}
+
+#[test]
+fn a_number_or_a_time_that_cannot_be_worked_with_is_refused_at_start() {
+    let refused = |choose: fn(&mut ApiSettings)| {
+        let mut api = api_settings();
+        choose(&mut api);
+        api.validate().err().map(|error| error.key)
+    };
+    assert_eq!(refused(|api| (api.connections_max, api.order_batch_max) = (1_000_000, 1_000_000)), None);
+    assert_eq!(refused(|api| api.concurrency_max = usize::MAX), Some("api.concurrency_max"));
+    assert_eq!(refused(|api| api.live_watchers_max = 1_000_001), Some("api.live_watchers_max"));
+    assert_eq!(refused(|api| api.order_batch_max = usize::MAX), Some("api.order_batch_max"));
+    assert_eq!(refused(|api| api.read_queue_max = usize::MAX), Some("api.read_queue_max"));
+    let for_ever =
+        |api: &mut ApiSettings| (api.view_wait, api.view_commit_wait) = (Duration::MAX, Duration::MAX);
+    assert_eq!(refused(for_ever), Some("api.request_timeout"));
+    let ages = Some("api.counts_stale_max and api.count_order_age_max");
+    assert_eq!(refused(|api| api.counts_stale_max = Duration::MAX), ages);
+    assert_eq!(refused(|api| api.count_order_age_max = Duration::MAX), ages);
+    let rankings = RankingSettings { age_max: Duration::MAX, ..ranking_settings() };
+    assert_eq!(rankings.validate(1).err().map(|error| error.key), Some("rankings.age_max"));
 }

@@ -80,6 +80,27 @@ async fn a_gateway_may_ask_for_as_many_as_there_are() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn so_many_callers_are_remembered_and_who_is_forgotten_begins_anew() -> anyhow::Result<()> {
+    const CALLERS: i64 = 500;
+    let mut choices = Choices::ordinary()?;
+    (choices.api.rate_caller_per_minute, choices.api.rate_caller_burst) = (1, 1);
+    choices.api.rate_keys_max = 10;
+    let shop = TestShop::start_with(choices).await?;
+    let mut admitted = [0, 0];
+    for admitted in &mut admitted {
+        for caller in 1..=CALLERS {
+            let status = send(shop.as_user(Method::GET, LIKES, caller)).await?.status.as_u16();
+            assert!(matches!(status, 200 | 429), "{status}");
+            *admitted += i64::from(status == 200);
+        }
+    }
+    assert_eq!(admitted[0], CALLERS, "a new caller is let in, however many there are");
+    // The memory is cut now and then, so that a few more than ten are known for a while.
+    assert!(admitted[1] > CALLERS / 2, "{admitted:?}");
+    Ok(())
+}
+
 #[test]
 fn a_rate_that_cannot_be_counted_with_is_refused_at_start() {
     let set = |choose: fn(&mut ApiSettings)| {

@@ -74,9 +74,15 @@ impl Projection for MetricsProjection {
         partition: i32,
         events: &[Change],
     ) -> Result<(), sqlx::Error> {
-        let folded = fold(events);
-        let tally = Tally { topic, partition, applied: &folded.applied };
-        store::add_counts(tx, &folded.totals(), &folded.hourly, &tally).await
+        let mut rest = events;
+        while !rest.is_empty() {
+            let (part, next) = rest.split_at(summable(rest));
+            let folded = fold(part);
+            let tally = Tally { topic, partition, applied: &folded.applied };
+            store::add_counts(tx, &folded.totals(), &folded.hourly, &tally).await?;
+            rest = next;
+        }
+        Ok(())
     }
 
     async fn committed(&self, _events: &[Change]) {}
@@ -90,6 +96,18 @@ fn hour_of(occurred_at: Option<DateTime<Utc>>) -> Result<i64, Refusal> {
     } else {
         Err(refuse(format!("event time {seconds} s since 1970 is outside the years 2000 to 2099")))
     }
+}
+
+/// How many of the first events have amounts that add up to what an `i64` holds, whatever their signs: by the bounds of the
+/// contract 9,000 at the least, and in practice all. Whether the stored sum holds them too, the database says.
+fn summable(events: &[Change]) -> usize {
+    let mut sum = 0_i64;
+    let fits = |change: &&Change| {
+        let Effect::Order { lines, .. } = &change.effect else { return true };
+        let add = |sum: i64, line: &OrderLineV1| sum.checked_add(line.quantity * line.unit_price);
+        lines.iter().try_fold(sum, add).inspect(|added| sum = *added).is_some()
+    };
+    events.iter().take_while(fits).count().max(1)
 }
 
 /// What a batch adds, sorted by product so that concurrent batches lock rows in one order.
@@ -157,10 +175,10 @@ fn add(counts: &mut BTreeMap<(i64, i64), Counts>, change: &Change) -> i64 {
 mod tests {
     use std::collections::HashMap;
 
-    use commerce_events::{OrderLineV1, TypeName};
+    use commerce_events::{ORDER_AMOUNT_MAX, OrderLineV1, QUANTITY_MAX, TypeName};
     use proptest::prelude::*;
 
-    use super::{Change, Effect, fold, hour_of};
+    use super::{Change, Effect, fold, hour_of, summable};
 
     fn change() -> impl Strategy<Value = Change> {
         let product = 1_i64..20;
@@ -184,6 +202,27 @@ mod tests {
             hour,
             effect,
         })
+    }
+
+    #[test]
+    fn a_batch_whose_amounts_do_not_fit_is_added_in_parts_that_do() {
+        let line = OrderLineV1 {
+            product_id: 1,
+            quantity: QUANTITY_MAX,
+            unit_price: ORDER_AMOUNT_MAX / QUANTITY_MAX,
+        };
+        let effect = Effect::Order { lines: vec![line], sign: 1 };
+        let order = Change { kind: TypeName::OrderCompleted, hour: 0, effect };
+        let batch = vec![order; 20_000];
+        let (mut rest, mut parts) = (&batch[..], Vec::new());
+        while !rest.is_empty() {
+            let (part, next) = rest.split_at(summable(rest));
+            let amount = fold(part).totals()[0].counts.amount;
+            assert_eq!(Some(amount), i64::try_from(part.len()).unwrap().checked_mul(ORDER_AMOUNT_MAX));
+            parts.push(part.len());
+            rest = next;
+        }
+        assert_eq!(parts, [9_223, 9_223, 1_554]);
     }
 
     proptest! {

@@ -11,6 +11,8 @@
 mod apply;
 mod entry;
 mod fields;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod online_retail;
 mod reader;
 mod report;

@@ -47,13 +47,7 @@ impl Source {
     pub(super) fn content(&self, label: &'static str) -> io::Result<Box<dyn BufRead + Send>> {
         let mut file = self.file.try_clone()?;
         file.rewind()?;
-        let mut reader = BufReader::with_capacity(BUFFER_BYTES, self.bar(label).wrap_read(file));
-        if reader.fill_buf()?.starts_with(&ZSTD_MAGIC) {
-            let decoder = zstd::stream::read::Decoder::with_buffer(reader)?;
-            Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder)))
-        } else {
-            Ok(Box::new(reader))
-        }
+        decompressed(BufReader::with_capacity(BUFFER_BYTES, self.bar(label).wrap_read(file)))
     }
 
     /// SHA-256 of the content, so that a file is the same compressed, plain and from a pipe.
@@ -82,6 +76,16 @@ impl Source {
         }
         bar.set_message(label);
         bar
+    }
+}
+
+/// What `reader` holds, or what is compressed in it.
+pub(super) fn decompressed(mut reader: impl BufRead + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
+    if reader.fill_buf()?.starts_with(&ZSTD_MAGIC) {
+        let decoder = zstd::stream::read::Decoder::with_buffer(reader)?;
+        Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder)))
+    } else {
+        Ok(Box::new(reader))
     }
 }
 

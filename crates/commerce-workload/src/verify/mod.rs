@@ -6,6 +6,8 @@
 
 mod books;
 mod compare;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod report;
 mod scan;
 mod seen;

@@ -95,9 +95,7 @@ impl Recount {
             self.summary.dead_letters += 1;
             return;
         }
-        let event_type = text(record, "ce_type").unwrap_or_default();
-        let decoded = decode(event_type, record.key.as_deref(), record.value.as_deref());
-        let (Ok(event), Some(identity)) = (decoded, identity(record)) else {
+        let Some((event, identity)) = read(record) else {
             self.summary.not_events += 1;
             return;
         };
@@ -135,9 +133,16 @@ impl Recount {
     }
 }
 
-/// The first header of this name, as the consumers read it.
+/// The event of a record with what it is known by; `None` for a record that is no event of the contract.
+pub(super) fn read(record: &StoredRecord) -> Option<(Event, Identity<'_>)> {
+    let event_type = text(record, "ce_type").unwrap_or_default();
+    let event = decode(event_type, record.key.as_deref(), record.value.as_deref()).ok()?;
+    Some((event, identity(record)?))
+}
+
+/// The first header of this name that is not null, as the consumers read it.
 fn text<'a>(record: &'a StoredRecord, name: &str) -> Option<&'a str> {
-    let (_, value) = record.headers.iter().find(|(key, _)| key == name)?;
+    let (_, value) = record.headers.iter().find(|(key, value)| key == name && value.is_some())?;
     std::str::from_utf8(value.as_deref()?).ok()
 }
 
@@ -197,6 +202,18 @@ mod tests {
         let summary = &recount.summary;
         assert_eq!((summary.records, summary.events, summary.duplicates), (9, 4, 2));
         assert_eq!((summary.dead_letters, summary.not_events, summary.since), (1, 2, None));
+    }
+
+    #[test]
+    fn a_header_that_is_null_is_none_as_to_the_consumers() {
+        let mut recount = Recount::new("view-events", HashSet::new(), true);
+        for offset in [0, 1] {
+            let mut again = record(offset, "ProductViewed", 5, "", Some(1));
+            let nulls = ["ce_type", "ce_sequence", "ce_source"].map(|name| (name.to_owned(), None));
+            again.headers.splice(0..0, nulls);
+            recount.add(&again);
+        }
+        assert_eq!((recount.views[&5], recount.summary.duplicates, recount.summary.not_events), (1, 1, 0));
     }
 
     #[test]

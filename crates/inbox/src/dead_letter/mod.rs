@@ -5,6 +5,8 @@ mod action;
 mod discard;
 mod filter;
 mod fingerprint;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod headers;
 mod inquiry;
 mod letter;

@@ -1,11 +1,11 @@
 //! Records of one partition, copied once into few pieces of memory.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use rdkafka::message::{Headers as _, Message, Timestamp};
 
 use super::chunks::{ChunkPlace, ChunkPool, Chunks};
+use crate::headers::readable;
 
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -160,14 +160,13 @@ impl RecordBatch {
         headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
     ) {
         self.headers.clear();
-        // The client library panics on a header's name that is not UTF-8; a foreign producer must not stop the thread.
-        let readable = catch_unwind(AssertUnwindSafe(|| {
+        let readable = readable(|| {
             for (name, value) in headers {
                 push_part(&mut self.headers, Some(name.as_bytes()));
                 push_part(&mut self.headers, value);
             }
-        }));
-        if readable.is_err() {
+        });
+        if readable.is_none() {
             self.headers.clear();
         }
         let start = self.bytes.append(&[key.unwrap_or_default(), value.unwrap_or_default(), &self.headers]);
@@ -177,7 +176,7 @@ impl RecordBatch {
             start,
             key: key.map(<[u8]>::len),
             value: value.map(<[u8]>::len),
-            headers: readable.ok().map(|()| self.headers.len()),
+            headers: readable.map(|()| self.headers.len()),
         });
     }
 

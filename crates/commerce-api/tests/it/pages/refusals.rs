@@ -1,9 +1,10 @@
 //! What no page of ours sent changes nothing, and what nobody can read is refused as a page.
 
+use commerce_api::AuthMode;
 use reqwest::{Method, StatusCode};
 
 use super::{BUYER, form, open, order, product, show};
-use crate::harness::{TestShop, send};
+use crate::harness::{Choices, TestShop, auth_settings, send};
 
 /// Fields of a form.
 type Fields = Vec<(&'static str, String)>;
@@ -139,6 +140,32 @@ async fn machines_get_envelopes_and_people_pages() -> anyhow::Result<()> {
     for path in ["/api/v1/nothing", "/api/v1/products/abc", "/api/v1/orders", "/api-admin/v1/products"] {
         let answer = open(shop.browse(Method::GET, path)).await?;
         assert_eq!(answer.header("content-type"), "application/json", "{path}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_asks_too_often_is_told_so_on_a_page() -> anyhow::Result<()> {
+    let mut by_caller = Choices::ordinary()?;
+    (by_caller.api.rate_caller_per_minute, by_caller.api.rate_caller_burst) = (6, 2);
+    let mut by_address = Choices { auth: auth_settings(AuthMode::Token)?, ..Choices::ordinary()? };
+    (by_address.api.rate_address_per_minute, by_address.api.rate_address_burst) = (6, 2);
+    by_address.auth.gateway_networks = vec!["10.0.0.0/8".parse()?];
+    for choices in [by_caller, by_address] {
+        let shop = TestShop::start_with(choices).await?;
+        for path in ["/", "/rankings"] {
+            assert_eq!(show(&shop, path).await?.status, StatusCode::OK);
+        }
+        for path in ["/", "/?lang=ko", "/products/1"] {
+            let page = show(&shop, path).await?;
+            assert_eq!(page.status, StatusCode::TOO_MANY_REQUESTS, "{path} {page:?}");
+            assert!(page.has("TOO_MANY_REQUESTS") && page.has("</html>"), "{page:?}");
+            let heading =
+                if path.contains("ko") { "요청이 너무 많습니다" } else { "That was a little fast" };
+            assert!(page.has(heading), "{page:?}");
+            let wait: u64 = page.header("retry-after").parse()?;
+            assert!((1..=10).contains(&wait), "{wait}");
+        }
     }
     Ok(())
 }

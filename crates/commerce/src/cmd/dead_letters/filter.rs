@@ -103,7 +103,19 @@ impl FilterArguments {
         connection: &mut PgConnection,
         statuses: Vec<LetterStatus>,
     ) -> anyhow::Result<LetterFilter> {
-        let now = dead_letter::clock(connection).await?;
+        self.filter_at(dead_letter::clock(connection).await?, config, statuses)
+    }
+
+    /// The filter as it is said at `now`.
+    ///
+    /// # Errors
+    /// A key that is no base64, a time before all times.
+    pub(super) fn filter_at(
+        &self,
+        now: DateTime<Utc>,
+        config: &Config,
+        statuses: Vec<LetterStatus>,
+    ) -> anyhow::Result<LetterFilter> {
         let moment = |time: Option<Time>| time.map(|time| time.resolve(now)).transpose();
         Ok(LetterFilter {
             ids: self.ids.clone(),

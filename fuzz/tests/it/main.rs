@@ -1,0 +1,51 @@
+//! The inputs that are kept, run in an ordinary build: seeds, and whatever once showed a mistake.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use fuzz::{TARGETS, find};
+
+/// The target with a mistake on purpose, which has no seeds.
+const PLANTED: &str = "planted";
+
+fn corpus() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")
+}
+
+fn names(folder: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn every_target_has_seeds_and_no_seed_is_without_a_target() {
+    let targets: BTreeSet<String> = TARGETS.iter().map(|target| target.name.to_owned()).collect();
+    let mut seeded = names(&corpus());
+    assert!(seeded.iter().all(|target| names(&corpus().join(target)).len() > 1));
+    seeded.insert(PLANTED.to_owned());
+    assert_eq!(seeded, targets);
+}
+
+#[test]
+fn no_input_that_is_kept_shows_a_mistake() {
+    for target in names(&corpus()) {
+        let folder = corpus().join(&target);
+        let run = find(&target).unwrap().run;
+        for input in names(&folder) {
+            let bytes = fs::read(folder.join(&input)).unwrap();
+            let is_fine = std::panic::catch_unwind(|| run(&bytes)).is_ok();
+            assert!(is_fine, "corpus/{target}/{input} shows a mistake; what it is stands above");
+        }
+    }
+}
+
+#[test]
+fn the_planted_mistake_is_one_and_hard_to_guess() {
+    let run = find(PLANTED).unwrap().run;
+    let planted = |length: u8| [&[length][..], b"planted:", &0x5eed_cafe_u32.to_be_bytes(), b"abc"].concat();
+    assert!(std::panic::catch_unwind(|| run(&planted(3))).is_err());
+    for fine in [planted(4), planted(3)[..14].to_vec(), b"planted:".to_vec(), Vec::new()] {
+        run(&fine);
+    }
+}

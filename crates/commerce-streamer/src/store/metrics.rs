@@ -2,9 +2,9 @@
 
 use std::ops::AddAssign;
 
+use sqlx::Postgres;
 use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::Query;
-use sqlx::Postgres;
 
 /// What is added to one product's counters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -65,19 +65,9 @@ impl From<&[Row]> for Columns {
     }
 }
 
-/// Adds to the tallies of a partition, `$1` and `$2`; kinds, events and units of each are `$3` to `$5`.
-macro_rules! add_applied {
-    () => {
-        "insert into metrics.applied as a (topic, partition, kind, events, units)
-         select $1, $2, * from unnest($3::text[], $4::bigint[], $5::bigint[])
-         on conflict (topic, partition, kind) do update
-            set events = a.events + excluded.events, units = a.units + excluded.units"
-    };
-}
-
 /// Adds a batch in one round trip, as a small one costs little else: `totals` to the all-time counters, `hourly` to those of the
-/// hours, `tally` to the partition's. Rows are one a product, or one a product and hour, sorted; so concurrent batches cannot
-/// deadlock, as the server writes the tables in the same order each time.
+/// hours, `tally` to the partition's. Rows are one a product, or one a product and hour, sorted, so that concurrent batches cannot
+/// deadlock.
 pub(crate) async fn add_counts(
     tx: &mut PgConnection,
     totals: &[Row],
@@ -85,29 +75,8 @@ pub(crate) async fn add_counts(
     tally: &Tally<'_>,
 ) -> Result<(), sqlx::Error> {
     let (totals, hourly) = (Columns::from(totals), Columns::from(hourly));
-    let statement = concat!(
-        "with total as (
-             insert into metrics.product_metrics as m (product_id, like_count, sales_count, sales_amount, view_count)
-             select * from unnest($6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[])
-             on conflict (product_id) do update
-                set like_count   = m.like_count   + excluded.like_count,
-                    sales_count  = m.sales_count  + excluded.sales_count,
-                    sales_amount = m.sales_amount + excluded.sales_amount,
-                    view_count   = m.view_count   + excluded.view_count,
-                    updated_at   = clock_timestamp()),
-         by_hour as (
-             insert into metrics.product_metrics_hourly as m
-                    (product_id, hour, like_count, sales_count, sales_amount, view_count)
-             select product_id, to_timestamp(hour), likes, sales, amount, views
-               from unnest($11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[])
-                 as r (product_id, hour, likes, sales, amount, views)
-             on conflict (product_id, hour) do update
-                set like_count   = m.like_count   + excluded.like_count,
-                    sales_count  = m.sales_count  + excluded.sales_count,
-                    sales_amount = m.sales_amount + excluded.sales_amount,
-                    view_count   = m.view_count   + excluded.view_count) ",
-        add_applied!()
-    );
+    let statement = "select metrics.add_counts($6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16),
+                            metrics.add_applied($1, $2, $3, $4, $5)";
     tally
         .bind(sqlx::query(statement))
         .bind(totals.product_ids)
@@ -128,7 +97,7 @@ pub(crate) async fn add_counts(
 
 /// Adds to the tallies of a partition alone.
 pub(crate) async fn add_applied(tx: &mut PgConnection, tally: &Tally<'_>) -> Result<(), sqlx::Error> {
-    tally.bind(sqlx::query(add_applied!())).execute(tx).await?;
+    tally.bind(sqlx::query("select metrics.add_applied($1, $2, $3, $4, $5)")).execute(tx).await?;
     Ok(())
 }
 

@@ -88,11 +88,8 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
         }
         kill_point("inbox.after_fence");
         let order = self.order(&mut tx, shared).await?;
-        let claims = if order.waiting.is_empty() {
-            claims
-        } else {
-            memory.claims(self.identities(&order.waiting))
-        };
+        let claims =
+            if order.waiting.is_empty() { claims } else { memory.claims(self.identities(&order.waiting)) };
         let settled = match memory.settle(&mut tx, claims, blocks).await? {
             Marked::Settled(settled) => settled,
             Marked::Outside(records) => {
@@ -114,10 +111,17 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
         let advance = advance(self.span, settled.fresh.len(), settled.duplicates, dead_lettered);
         let advance = Advance { expected: believed, ..advance };
         let owner = &shared.settings.owner;
-        let written =
-            progress::advance(&mut tx, self.group, &origin, &advance, owner, halt.as_deref(), &settled.changed)
-                .await
-                .map_err(engine("advance"))?;
+        let written = progress::advance(
+            &mut tx,
+            self.group,
+            &origin,
+            &advance,
+            owner,
+            halt.as_deref(),
+            &settled.changed,
+        )
+        .await
+        .map_err(engine("advance"))?;
         // The row is locked, so this is a bug or a rule of the database's owner; nothing is written.
         all_written(written.ok_or(Failure::NoProgress)?, settled.changed.len())?;
         kill_point("inbox.before_commit");

@@ -45,7 +45,8 @@ impl Columns {
 pub(crate) fn decode_bits(number: i64, bits: Vec<u8>) -> Result<Bits, sqlx::Error> {
     bits.try_into().map_err(|bits: Vec<u8>| {
         let length = bits.len();
-        let text = format!("inbox.event_handled.bits of block {number} has {length} bytes, not {BLOCK_BYTES}");
+        let text =
+            format!("inbox.event_handled.bits of block {number} has {length} bytes, not {BLOCK_BYTES}");
         sqlx::Error::Decode(text.into())
     })
 }

@@ -101,8 +101,8 @@ pub(crate) async fn fill_topic_id(
 }
 
 /// The stored offset; its row stays locked to the end of the transaction, so that owners of a partition follow each other.
-/// If it is `expected`, or nothing is, with those of the blocks that exist, locked in the order of their keys: nobody who is
-/// fenced waits for them.
+/// If it is `expected`, or nothing is, with those of the blocks that exist, locked in the order in which they come: nobody who
+/// is fenced waits for them.
 pub(crate) async fn lock(
     tx: &mut PgConnection,
     group: i16,
@@ -112,22 +112,7 @@ pub(crate) async fn lock(
 ) -> Result<Option<(i64, BTreeMap<Block, Bits>)>, sqlx::Error> {
     let columns = Columns::of(blocks);
     let rows: Vec<Locked> = sqlx::query_as(
-        // The condition on the fence has no column of a block: it is judged once, before the first block is read.
-        "with fence as materialized (
-             select next_offset from inbox.progress
-              where consumer_group = $1 and topic = $2 and partition = $3
-                for update),
-         block as materialized (
-             select e.source_id, e.lane, e.block, e.bits
-               from unnest($5::smallint[], $6::smallint[], $7::bigint[]) as wanted (source_id, lane, block)
-               join inbox.event_handled e
-                 on e.consumer_group = $1
-                and e.source_id = wanted.source_id and e.lane = wanted.lane and e.block = wanted.block
-              where (select next_offset = coalesce($4, next_offset) from fence)
-              order by e.source_id, e.lane, e.block
-                for update of e)
-         select fence.next_offset, block.source_id, block.lane, block.block, block.bits
-           from fence left join block on true",
+        "select found_offset, source_id, lane, block, bits from inbox.lock_batch($1, $2, $3, $4, $5, $6, $7)",
     )
     .bind(group)
     .bind(&*origin.topic)
@@ -138,7 +123,7 @@ pub(crate) async fn lock(
     .bind(columns.numbers)
     .fetch_all(tx)
     .await?;
-    let Some(&Locked { next_offset, .. }) = rows.first() else { return Ok(None) };
+    let Some(&Locked { found_offset, .. }) = rows.first() else { return Ok(None) };
     let mut blocks = BTreeMap::new();
     for row in rows {
         if let (Some(source), Some(lane), Some(number), Some(bits)) =
@@ -147,13 +132,13 @@ pub(crate) async fn lock(
             blocks.insert(Block { source, lane, number }, decode_bits(number, bits)?);
         }
     }
-    Ok(Some((next_offset, blocks)))
+    Ok(Some((found_offset, blocks)))
 }
 
 /// The stored offset beside one block, or none.
 #[derive(sqlx::FromRow)]
 struct Locked {
-    next_offset: i64,
+    found_offset: i64,
     source_id: Option<i16>,
     lane: Option<i16>,
     block: Option<i64>,
@@ -184,19 +169,12 @@ pub(crate) async fn advance(
 ) -> Result<Option<u64>, sqlx::Error> {
     let columns = Columns::with_bits(changed);
     let written: Option<i64> = sqlx::query_scalar(
-        "with written as (
-             update inbox.event_handled e set bits = merged.bits
-               from unnest($12::smallint[], $13::smallint[], $14::bigint[], $15::bytea[])
-                    as merged (source_id, lane, block, bits)
-              where e.consumer_group = $1
-                and e.source_id = merged.source_id and e.lane = merged.lane and e.block = merged.block
-             returning 1)
-         update inbox.progress
+        "update inbox.progress
             set next_offset = $5, handled = handled + $6, duplicates = duplicates + $7,
                 dead_lettered = dead_lettered + $8, skipped = skipped + $9, owner = $10, halted = $11,
                 updated_at = clock_timestamp()
           where consumer_group = $1 and topic = $2 and partition = $3 and next_offset = $4
-         returning (select count(*) from written)",
+         returning inbox.write_bits($1, $12, $13, $14, $15)",
     )
     .bind(group)
     .bind(&*origin.topic)

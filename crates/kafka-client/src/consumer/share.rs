@@ -39,10 +39,8 @@ impl Budget {
     pub(super) fn new(settings: &ConsumerSettings, outstanding: usize) -> Self {
         let bytes = settings.batch_bytes_max.min(settings.buffer_bytes_max);
         let full = Allowance { records: settings.batch_records_max, bytes };
-        let share = Allowance {
-            records: SHARE_RECORDS.min(full.records),
-            bytes: (bytes / SHARES_OF_A_BATCH).max(1),
-        };
+        let share =
+            Allowance { records: SHARE_RECORDS.min(full.records), bytes: (bytes / SHARES_OF_A_BATCH).max(1) };
         Self { full, share, left: settings.buffer_bytes_max.saturating_sub(outstanding) }
     }
 

@@ -1,11 +1,11 @@
 //! Where partitions begin: the stored offset, or the log's start for a partition that was never read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use kafka_client::admin::Watermarks;
-use kafka_client::{TopicPartition, WatermarkReader};
+use kafka_client::{TopicPartition, WatermarkReader, WatermarksError};
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
@@ -118,6 +118,15 @@ impl Loader {
         insert_group(connection, &self.group).await?;
         find_group(connection, &self.group).await?.ok_or(sqlx::Error::RowNotFound)
     }
+}
+
+/// The ids of topics, as they are stored; those that do not exist are left out.
+pub(crate) async fn ask_topic_ids(
+    reader: &WatermarkReader,
+    topics: BTreeSet<String>,
+) -> Result<BTreeMap<String, Uuid>, WatermarksError> {
+    let ids = reader.topic_ids(topics).await?;
+    Ok(ids.into_iter().map(|(topic, id)| (topic, Uuid::from_bytes(id.to_bytes()))).collect())
 }
 
 /// Without watermarks the broker judges the offset when it is read. Without the topic's id nobody could: a topic that was

@@ -113,21 +113,15 @@ pub(crate) async fn update_blocks(
     blocks: &[(Block, Bits)],
 ) -> Result<u64, sqlx::Error> {
     let columns = Columns::with_bits(blocks);
-    let done = sqlx::query(
-        "update inbox.event_handled e set bits = merged.bits
-           from unnest($2::smallint[], $3::smallint[], $4::bigint[], $5::bytea[])
-                as merged (source_id, lane, block, bits)
-          where e.consumer_group = $1
-            and e.source_id = merged.source_id and e.lane = merged.lane and e.block = merged.block",
-    )
-    .bind(group)
-    .bind(columns.sources)
-    .bind(columns.lanes)
-    .bind(columns.numbers)
-    .bind(columns.bits)
-    .execute(tx)
-    .await?;
-    Ok(done.rows_affected())
+    let written: i64 = sqlx::query_scalar("select inbox.write_bits($1, $2, $3, $4, $5)")
+        .bind(group)
+        .bind(columns.sources)
+        .bind(columns.lanes)
+        .bind(columns.numbers)
+        .bind(columns.bits)
+        .fetch_one(tx)
+        .await?;
+    Ok(u64::try_from(written).unwrap_or_default())
 }
 
 /// Remembers ids; answers those that were not known.

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::Conductor;
 use crate::engine::failure::chain;
+use crate::engine::loader::ask_topic_ids;
 use crate::projection::Projection;
 use crate::stop_reason::StopReason;
 
@@ -26,12 +27,11 @@ impl<P: Projection> Conductor<P> {
         let topics = self.reading.keys().map(|origin| origin.topic.to_string()).collect();
         let reader = self.consumer.watermark_reader();
         self.asking.spawn(async move {
-            let ids = reader.topic_ids(topics).await.inspect_err(|error| {
+            ask_topic_ids(&reader, topics).await.unwrap_or_else(|error| {
                 // Whoever does not answer this does not send records either.
-                tracing::debug!(error = chain(error), "topic ids are asked for again");
-            });
-            let ids = ids.unwrap_or_default();
-            ids.into_iter().map(|(topic, id)| (topic, Uuid::from_bytes(id.to_bytes()))).collect()
+                tracing::debug!(error = chain(&error), "topic ids are asked for again");
+                TopicIds::new()
+            })
         });
     }
 

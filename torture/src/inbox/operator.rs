@@ -78,18 +78,20 @@ pub(super) async fn act(connection: &mut PgConnection, client: ClientSettings, a
     Ok(report.done)
 }
 
-/// Acts again and again until it is stopped.
-pub(super) async fn operate(stage: &Stage, seed: u64, stop: &CancellationToken) -> Result<()> {
+/// Acts again and again until it is stopped; answers how many letters it has redriven.
+pub(super) async fn operate(stage: &Stage, seed: u64, stop: &CancellationToken) -> Result<u64> {
     let (mut connection, mut random) = (stage.connect().await?, StdRng::seed_from_u64(seed));
+    let mut redriven = 0;
     while stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_some() {
         let next = match random.random_range(0..10) {
             0 => Act::Discard,
             1..4 => Act::DiscardRefused,
             _ => Act::Redrive,
         };
-        act(&mut connection, stage.client(), next).await?;
+        let done = act(&mut connection, stage.client(), next).await?;
+        redriven += if next == Act::Redrive { done } else { 0 };
     }
-    Ok(())
+    Ok(redriven)
 }
 
 /// An operator as a process of its own, which is to die at a failure point; answers how it ended.

@@ -111,7 +111,7 @@ pub struct Outcome {
     pub letters: u64,
     /// Snapshots in which the sums were compared.
     pub snapshots: u64,
-    /// Letters redriven.
+    /// Letters redriven, by operators during the traffic or behind it.
     pub redriven: u64,
     /// Length of the whole run.
     pub took: Duration,
@@ -138,16 +138,18 @@ async fn on_stage(settings: &RunSettings, stage: &Arc<Stage>) -> Result<Outcome>
             let producing = produce(stage, &ledger, settings.seed, settings.mix, &end_of_traffic);
             let operating = async {
                 if settings.mix == Mix::Strict {
-                    operator::operate(stage, settings.seed, &end_of_traffic).await?;
+                    operator::operate(stage, settings.seed, &end_of_traffic).await
+                } else {
+                    Ok(0)
                 }
-                anyhow::Ok(())
             };
             let troubling = async {
                 let made = make_troubles(settings, stage, &mut members, &mut outcome).await;
                 end_of_traffic.cancel();
                 made
             };
-            tokio::try_join!(producing, operating, troubling)?;
+            let ((), redriven, ()) = tokio::try_join!(producing, operating, troubling)?;
+            outcome.redriven = redriven;
             let ledger = ledger.lock().map(|mut ledger| std::mem::take(&mut *ledger));
             let ledger = ledger.map_err(|_| anyhow!("the producer panicked"))?;
             settle(settings, stage, &mut members, &ledger, &mut outcome).await
@@ -245,12 +247,12 @@ async fn settle(
         store::allow_forbidden(connection).await?;
         members.mend().await?;
         let is_drained = if settings.mix == Mix::Strict {
-            outcome.redriven = release_all(settings, stage, connection).await?;
+            outcome.redriven += release_all(settings, stage, connection).await?;
             let is_drained = drain(settings, stage, connection).await?;
             add(violations, judge_strict(connection, ledger).await?);
             is_drained
         } else {
-            outcome.redriven = redrive(stage, connection).await?;
+            outcome.redriven += redrive(stage, connection).await?;
             let is_drained = drain(settings, stage, connection).await?;
             add(violations, judge(connection, ledger, true).await?);
             is_drained

@@ -2,8 +2,29 @@
 -- batch. For small ones planning was a third of the server's work. Blocks are read and written one by one, each by its key: a plan
 -- for all of them that was made while the table was empty would read it whole later.
 
--- The stored offset, locked; and if it is the expected one, or none is expected, those of the blocks that exist, locked in the order
--- in which they are given, one row each. Without blocks one row; without a progress row none.
+-- Those of the blocks that exist, locked in the order in which they are given.
+create function inbox.lock_blocks(of_group smallint, sources smallint[], lanes smallint[], blocks bigint[])
+returns table (source_id smallint, lane smallint, block bigint, bits bytea)
+language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+begin
+    for place in 1 .. cardinality(blocks) loop
+        select e.source_id, e.lane, e.block, e.bits into source_id, lane, block, bits
+          from inbox.event_handled e
+         where e.consumer_group = of_group
+           and e.source_id = sources[place] and e.lane = lanes[place] and e.block = blocks[place]
+           for update;
+        if found then
+            return next;
+        end if;
+    end loop;
+end
+$$;
+
+-- The stored offset, locked; and if it is the expected one, or none is expected, what lock_blocks answers, one row each. Without
+-- blocks one row; without a progress row none.
 create function inbox.lock_batch(
     of_group smallint, of_topic text, of_partition integer, expected bigint,
     sources smallint[], lanes smallint[], blocks bigint[])
@@ -23,16 +44,7 @@ begin
     if found_offset is distinct from coalesce(expected, found_offset) then
         return;
     end if;
-    for place in 1 .. cardinality(blocks) loop
-        select e.source_id, e.lane, e.block, e.bits into source_id, lane, block, bits
-          from inbox.event_handled e
-         where e.consumer_group = of_group
-           and e.source_id = sources[place] and e.lane = lanes[place] and e.block = blocks[place]
-           for update;
-        if found then
-            return next;
-        end if;
-    end loop;
+    return query select found_offset, locked.* from inbox.lock_blocks(of_group, sources, lanes, blocks) locked;
 end
 $$;
 

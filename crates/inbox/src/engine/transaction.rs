@@ -1,12 +1,13 @@
 //! One span of a batch in one transaction: fence, idempotency, effect, dead letters, offset.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt as _;
 use kafka_client::TopicPartition;
 use sqlx::{Connection as _, PgConnection};
 
+use super::claims::{Bits, Block, Claims};
 use super::failure::{Failure, engine, is_refused};
 use super::memory::{Marked, Memory, all_written, outside};
 use super::order::{self, Order, order};
@@ -38,6 +39,14 @@ pub(crate) enum Ended {
     Fenced { stored: i64 },
     /// Records proved to be dead letters; nothing was written, and the span is to be judged again.
     Rejected,
+}
+
+/// What a transaction has locked before its effect.
+struct Held {
+    order: Order,
+    claims: Claims,
+    /// Those of the claims that exist.
+    blocks: BTreeMap<Block, Bits>,
 }
 
 /// A transaction to be made.
@@ -73,13 +82,9 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
         let mut tx =
             connection.begin_with("begin isolation level read committed").await.map_err(engine("begin"))?;
         let memory = Memory { group: self.group, sources: self.sources };
-        let claims = memory.claims(self.identities(&BTreeSet::new()));
         let is_unfenced = is_told_first || is_sabotaged("inbox.no_fence");
         let expected = (!is_unfenced).then_some(self.span.expected);
-        let locked = progress::lock(&mut tx, self.group, &origin, expected, claims.masks().keys())
-            .await
-            .map_err(engine("fence"))?;
-        let (stored, blocks) = locked.ok_or(Failure::NoProgress)?;
+        let (stored, held) = self.lock(&mut tx, shared, memory, expected).await?;
         let believed = expected.unwrap_or(stored);
         if stored != believed {
             tx.rollback().await.map_err(engine("rollback"))?;
@@ -87,9 +92,7 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
             return Ok(if had_committed { Ended::HadCommitted } else { Ended::Fenced { stored } });
         }
         kill_point("inbox.after_fence");
-        let order = self.order(&mut tx, shared).await?;
-        let claims =
-            if order.waiting.is_empty() { claims } else { memory.claims(self.identities(&order.waiting)) };
+        let Held { order, claims, blocks } = held;
         let settled = match memory.settle(&mut tx, claims, blocks).await? {
             Marked::Settled(settled) => settled,
             Marked::Outside(records) => {
@@ -132,6 +135,29 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
         Ok(Ended::Committed { advance, waiting: order.waiting, halt })
     }
 
+    /// Locks the offset, then the keys of a strict projection, then blocks: releases lock in this order, too. Answers the stored
+    /// offset; the rest is of use only if that is the expected one, or none is expected.
+    async fn lock<P: Projection<Event = E>>(
+        &self,
+        tx: &mut PgConnection,
+        shared: &Shared<P>,
+        memory: Memory<'_>,
+        expected: Option<i64>,
+    ) -> Result<(i64, Held), Failure> {
+        let claims = memory.claims(self.identities(&BTreeSet::new()));
+        let is_strict = shared.projection.ordering() == OrderingMode::Strict;
+        let at_once = claims.masks().keys().filter(|_| !is_strict);
+        let locked = progress::lock(tx, self.group, &self.plan.batch.origin, expected, at_once);
+        let (stored, blocks) = locked.await.map_err(engine("fence"))?.ok_or(Failure::NoProgress)?;
+        if !is_strict || expected.is_some_and(|expected| expected != stored) {
+            return Ok((stored, Held { order: Order::default(), claims, blocks }));
+        }
+        let order = self.order(tx, shared).await?;
+        let claims = memory.claims(self.identities(&order.waiting));
+        let blocks = memory.lock(tx, &claims).await?;
+        Ok((stored, Held { order, claims, blocks }))
+    }
+
     /// What a consumer does that tells how far it is before it is there: wrong on purpose.
     async fn tell_first(&self, connection: &mut PgConnection, owner: &str) -> Result<(), Failure> {
         let (expected, next) = (self.span.expected, self.span.next);
@@ -151,16 +177,13 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
         })
     }
 
-    /// Which records of a strict projection wait. The keys of the span that are blocked stay locked, so that nothing is
+    /// Which records wait; the projection is strict. The keys of the span that are blocked stay locked, so that nothing is
     /// released while more of their records are set aside.
     async fn order<P: Projection<Event = E>>(
         &self,
         tx: &mut PgConnection,
         shared: &Shared<P>,
     ) -> Result<Order, Failure> {
-        if shared.projection.ordering() != OrderingMode::Strict {
-            return Ok(Order::default());
-        }
         let topic = self.topic(shared);
         let is_any_blocked = blocked::has_keys(tx, topic).await.map_err(engine("read blocked keys"))?;
         if !is_any_blocked && !order::has_rejected(self.plan, self.span) {

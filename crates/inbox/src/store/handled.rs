@@ -51,28 +51,21 @@ pub(crate) fn decode_bits(number: i64, bits: Vec<u8>) -> Result<Bits, sqlx::Erro
     })
 }
 
-/// Reads blocks and locks their rows in key order; blocks that do not exist are left out.
+/// Reads blocks and locks their rows in the order in which they come; blocks that do not exist are left out.
 pub(crate) async fn lock_blocks(
     tx: &mut PgConnection,
     group: i16,
     blocks: impl Iterator<Item = &Block>,
 ) -> Result<BTreeMap<Block, Bits>, sqlx::Error> {
     let columns = Columns::of(blocks);
-    let rows: Vec<(i16, i16, i64, Vec<u8>)> = sqlx::query_as(
-        "select e.source_id, e.lane, e.block, e.bits
-           from unnest($2::smallint[], $3::smallint[], $4::bigint[]) as wanted (source_id, lane, block)
-           join inbox.event_handled e
-             on e.consumer_group = $1
-            and e.source_id = wanted.source_id and e.lane = wanted.lane and e.block = wanted.block
-          order by e.source_id, e.lane, e.block
-            for update of e",
-    )
-    .bind(group)
-    .bind(columns.sources)
-    .bind(columns.lanes)
-    .bind(columns.numbers)
-    .fetch_all(tx)
-    .await?;
+    let rows: Vec<(i16, i16, i64, Vec<u8>)> =
+        sqlx::query_as("select source_id, lane, block, bits from inbox.lock_blocks($1, $2, $3, $4)")
+            .bind(group)
+            .bind(columns.sources)
+            .bind(columns.lanes)
+            .bind(columns.numbers)
+            .fetch_all(tx)
+            .await?;
     rows.into_iter()
         .map(|(source, lane, number, bits)| {
             let bits = decode_bits(number, bits)?;

@@ -46,6 +46,24 @@ async fn a_consumer_waits_for_a_release_and_then_sees_that_its_key_is_free() -> 
 }
 
 #[tokio::test]
+async fn a_consumer_that_waits_for_a_release_keeps_nothing_that_the_release_needs() -> Result<()> {
+    let fixture = Fixture::new(1).await?;
+    let running = mended(&fixture, &story()[..2]).await?;
+    let mut connection = fixture.database.connect().await?;
+    let mut release = connection.begin().await?;
+    sqlx::query("select from inbox.blocked_key for update").execute(&mut *release).await?;
+    fixture.produce(&[event("a", 2, "e2")]).await?;
+    meets_the_lock(&fixture, "%update inbox.progress%").await?;
+    let blocks =
+        sqlx::query("select from inbox.event_handled for update nowait").execute(&mut *release).await?;
+    assert_eq!(blocks.rows_affected(), 1);
+    release.rollback().await?;
+    fixture.passed(3).await?;
+    running.stop().await?;
+    fixture.remove().await
+}
+
+#[tokio::test]
 async fn a_release_leaves_a_key_to_the_consumer_that_adds_to_it() -> Result<()> {
     let fixture = Fixture::new(1).await?;
     mended(&fixture, &story()).await?.stop().await?;

@@ -5,9 +5,10 @@
 //! than `api.counts_wait`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use moka::sync::Cache;
+use quick_cache::sync::Cache;
 use runtime::database::Pool;
 use tokio::time::Instant;
 
@@ -28,19 +29,14 @@ pub(crate) struct ShownCounts {
 /// What was read, shared by reader and source.
 #[derive(Clone)]
 struct Memory {
-    entries: Cache<i64, (Instant, Counts)>,
+    entries: Arc<Cache<i64, (Instant, Counts)>>,
     age_max: Duration,
     stale_max: Duration,
 }
 
 impl Memory {
     fn new(entries_max: usize, age_max: Duration, stale_max: Duration) -> Self {
-        let entries = Cache::builder()
-            .max_capacity(u64::try_from(entries_max).unwrap_or(u64::MAX))
-            // What is too old makes room.
-            .time_to_live(stale_max)
-            .build();
-        Self { entries, age_max, stale_max }
+        Self { entries: Arc::new(Cache::new(entries_max)), age_max, stale_max }
     }
 
     /// What is known of a product.
@@ -111,6 +107,14 @@ impl CountReader {
         known
     }
 
+    /// As [`Self::read`], of one product.
+    pub(crate) async fn read_one(&self, id: i64) -> Option<ShownCounts> {
+        match self.memory.find(id) {
+            Some(counts) if !counts.is_stale => Some(counts),
+            _ => self.read_now(&[id]).await.remove(&id),
+        }
+    }
+
     /// The counts of `ids` from a query that begins now, else as [`Self::read`].
     pub(crate) async fn read_now(&self, ids: &[i64]) -> HashMap<i64, ShownCounts> {
         let read = in_time(self.wait, "counts", self.reader.read(ids.to_vec())).await;
@@ -166,7 +170,6 @@ mod tests {
     fn so_many_products_are_remembered_and_no_more() {
         let memory = Memory::new(3, Duration::from_secs(100), Duration::from_secs(1_000));
         (0..20).for_each(|id| memory.entries.insert(id, (Instant::now(), Counts::default())));
-        memory.entries.run_pending_tasks();
-        assert_eq!(memory.entries.entry_count(), 3);
+        assert_eq!(memory.entries.len(), 3);
     }
 }

@@ -35,6 +35,7 @@ mod views;
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use product_cache::ProductCache;
 use runtime::database::Pool;
 use runtime::{Clock, Lifecycle, TaskKind};
@@ -60,6 +61,7 @@ use count_orders::{CountOrderSource, CountOrders};
 use counts::{CountReader, CountSource, counts};
 use group_commit::{Desk, Writer, desk, group_commit};
 use live::Live;
+use metrics::{RequestMetrics, ViewMetrics};
 use pages::{Assets, Cookies, Storefront};
 use rankings::{RankingSource, Rankings, rankings};
 use rates::Rates;
@@ -126,7 +128,10 @@ struct App {
     orders: Desk<OrderGroup>,
     likes: Desk<LikeGroup>,
     live: Live,
-    concurrency: Semaphore,
+    concurrency: Arc<Semaphore>,
+    request_metrics: RequestMetrics,
+    /// OpenAPI.
+    document: Bytes,
     storefront: Storefront,
 }
 
@@ -174,14 +179,21 @@ impl Api {
         let group = ViewGroup(Arc::clone(&shop));
         let (queue, view_task) = group_commit(group, pool.clone(), settings.view_group_limits());
         let (wait, commit_wait) = (settings.view_wait, settings.view_commit_wait);
-        let views = ViewRecorder { is_on: settings.views_recorded, queue, wait, commit_wait };
+        let views = ViewRecorder {
+            is_on: settings.views_recorded,
+            queue,
+            wait,
+            commit_wait,
+            metrics: ViewMetrics::new(),
+        };
         let group = OrderGroup(Arc::clone(&shop));
         let (orders, order_writer) = desk(group, pool.clone(), settings.order_group_limits());
         let group = LikeGroup(Arc::clone(&shop));
         let (likes, like_writer) = desk(group, pool, settings.like_group_limits());
         let rates = Rates::new(settings.rate_limits());
         let live = Live::new(settings.live_watchers_max, settings.live_queue_max);
-        let concurrency = Semaphore::new(settings.concurrency_max);
+        let concurrency = Arc::new(Semaphore::new(settings.concurrency_max));
+        let document = routes::document(&settings);
         let catalog = Catalog { cache, cards };
         let storefront = Storefront {
             assets: Assets::new(),
@@ -207,6 +219,8 @@ impl Api {
             likes,
             live,
             concurrency,
+            request_metrics: RequestMetrics::new(),
+            document,
             storefront,
         });
         Ok(Self {

@@ -1,8 +1,10 @@
 //! Metrics of the api; labels are bounded.
 
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use metrics::{counter, gauge, histogram};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use crate::domain::ranking::Period;
 use crate::views::Recorded;
@@ -43,35 +45,88 @@ pub(crate) fn rate_limited(by: LimitedBy) {
     counter!(RATE_LIMITED, "by" => by).increment(1);
 }
 
-pub(crate) fn request(method: &'static str, route: &str, status: u16, took: Duration) {
-    let route = route.to_owned();
-    counter!(REQUESTS, "method" => method, "route" => route.clone(), "status" => status.to_string())
-        .increment(1);
-    histogram!(REQUEST_SECONDS, "route" => route).record(took.as_secs_f64());
+/// Of requests. A metric is found by its labels once for each route, method and status: that costs more than to count.
+pub(crate) struct RequestMetrics {
+    in_flight: Gauge,
+    routes: RwLock<HashMap<String, RouteMetrics>>,
 }
 
-/// Counts a request as being worked on for as long as it lives.
-pub(crate) struct InFlight;
+struct RouteMetrics {
+    took: Histogram,
+    answers: Vec<((&'static str, u16), Counter)>,
+}
 
-impl InFlight {
+impl RequestMetrics {
     pub(crate) fn new() -> Self {
-        gauge!(IN_FLIGHT).increment(1.0);
-        Self
+        Self { in_flight: gauge!(IN_FLIGHT), routes: RwLock::default() }
+    }
+
+    /// A request is being worked on for as long as the answer lives.
+    pub(crate) fn begun(&self) -> InFlight {
+        self.in_flight.increment(1.0);
+        InFlight(self.in_flight.clone())
+    }
+
+    pub(crate) fn answered(&self, method: &'static str, route: &str, status: u16, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let answer = (method, status);
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = routes.get(route)
+            && let Some((_, answers)) = known.answers.iter().find(|(known, _)| *known == answer)
+        {
+            answers.increment(1);
+            known.took.record(seconds);
+            return;
+        }
+        drop(routes);
+        let name = route.to_owned();
+        let answers =
+            counter!(REQUESTS, "method" => method, "route" => name.clone(), "status" => status.to_string());
+        let took = histogram!(REQUEST_SECONDS, "route" => name.clone());
+        answers.increment(1);
+        took.record(seconds);
+        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+        let known = routes.entry(name).or_insert_with(|| RouteMetrics { took, answers: Vec::new() });
+        if known.answers.iter().all(|(known, _)| *known != answer) {
+            known.answers.push((answer, answers));
+        }
     }
 }
 
+/// A request that is being worked on.
+pub(crate) struct InFlight(Gauge);
+
 impl Drop for InFlight {
     fn drop(&mut self) {
-        gauge!(IN_FLIGHT).decrement(1.0);
+        self.0.decrement(1.0);
+    }
+}
+
+/// Of views, found once as those of requests.
+pub(crate) struct ViewMetrics {
+    yes: Counter,
+    no: Counter,
+    unknown: Counter,
+}
+
+impl ViewMetrics {
+    pub(crate) fn new() -> Self {
+        let of = |recorded: Recorded| counter!(VIEWS, "recorded" => recorded.as_str());
+        Self { yes: of(Recorded::Yes), no: of(Recorded::No), unknown: of(Recorded::Unknown) }
+    }
+
+    pub(crate) fn told(&self, recorded: Recorded) {
+        let counter = match recorded {
+            Recorded::Yes => &self.yes,
+            Recorded::No => &self.no,
+            Recorded::Unknown => &self.unknown,
+        };
+        counter.increment(1);
     }
 }
 
 pub(crate) fn ranking_read(period: Period, took: Duration) {
     histogram!(RANKING_SECONDS, "period" => period.as_str()).record(took.as_secs_f64());
-}
-
-pub(crate) fn view(recorded: Recorded) {
-    counter!(VIEWS, "recorded" => recorded.as_str()).increment(1);
 }
 
 /// So many watchers have come, or gone.

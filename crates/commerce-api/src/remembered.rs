@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use moka::sync::Cache;
+use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
 use crate::batch_reader::{BatchReader, BatchReaderTask, Loaded, Source, batch_reader};
@@ -21,7 +21,7 @@ use crate::store::StoreError;
 /// What a source has read, shared with its reader.
 #[derive(Clone)]
 struct Memory<K, V> {
-    entries: Cache<K, Arc<Entry<V>>>,
+    entries: Arc<Cache<K, Arc<Entry<V>>>>,
     age_max: Duration,
 }
 
@@ -38,12 +38,7 @@ where
     V: Clone + Send + Sync + 'static,
 {
     fn new(entries_max: usize, age_max: Duration) -> Self {
-        let entries = Cache::builder()
-            .max_capacity(u64::try_from(entries_max).unwrap_or(u64::MAX))
-            // What is too old makes room.
-            .time_to_live(age_max)
-            .build();
-        Self { entries, age_max }
+        Self { entries: Arc::new(Cache::new(entries_max)), age_max }
     }
 
     /// Remembers what a read that began at `read_at` has found.
@@ -54,7 +49,7 @@ where
 
     /// Forgets what is not there any more.
     fn remove(&self, key: K) {
-        self.entries.invalidate(&key);
+        self.entries.remove(&key);
     }
 
     /// What need not be read anew yet.
@@ -335,7 +330,6 @@ mod tests {
     fn so_many_are_remembered_and_no_more() {
         let memory = Memory::new(3, AGE_MAX);
         (0..20).for_each(|key| memory.insert(key, Instant::now(), key));
-        memory.entries.run_pending_tasks();
-        assert_eq!(memory.entries.entry_count(), 3);
+        assert_eq!(memory.entries.len(), 3);
     }
 }

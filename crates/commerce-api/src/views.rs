@@ -18,7 +18,7 @@ use crate::commands::record_views::record_views;
 use crate::error::ApiError;
 use crate::group_commit::{Group, GroupError};
 use crate::hand_over::Queue;
-use crate::metrics;
+use crate::metrics::ViewMetrics;
 use crate::store::Session;
 
 /// A page that was asked for.
@@ -80,13 +80,14 @@ pub(crate) struct ViewRecorder {
     pub(crate) wait: Duration,
     /// For the commit.
     pub(crate) commit_wait: Duration,
+    pub(crate) metrics: ViewMetrics,
 }
 
 impl ViewRecorder {
     /// Hands the view to the writer and tells what became of it.
     pub(crate) async fn record(&self, view: View) -> Recorded {
         let recorded = self.hand_over(view).await;
-        metrics::view(recorded);
+        self.metrics.told(recorded);
         recorded
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::metrics;
+use crate::metrics::{self, LookupMetrics};
 use crate::{CacheError, CacheSettings, Card, Invalidation, Lookup, ProductCache, Tombstone};
 
 /// Enough that threads seldom wait for each other.
@@ -22,6 +22,7 @@ pub struct LocalCache {
     shards: [Mutex<HashMap<i64, Slot>>; SHARDS],
     settings: CacheSettings,
     jitter: RandomState,
+    lookups: LookupMetrics,
 }
 
 /// Both entries of a product: changed under one lock, so that no reader sees one without the other.
@@ -62,7 +63,7 @@ impl LocalCache {
     pub fn new(settings: CacheSettings) -> Result<Self, CacheError> {
         settings.validate()?;
         let shards = std::array::from_fn(|_| Mutex::new(HashMap::new()));
-        Ok(Self { shards, settings, jitter: RandomState::new() })
+        Ok(Self { shards, settings, jitter: RandomState::new(), lookups: LookupMetrics::new() })
     }
 
     fn shard(&self, product_id: i64) -> MutexGuard<'_, HashMap<i64, Slot>> {
@@ -123,7 +124,7 @@ impl ProductCache for LocalCache {
             .map(|id| self.shard(*id).get(id).map_or_else(Lookup::default, |slot| slot.live(now)))
             .collect();
         let hits = lookups.iter().filter(|lookup| lookup.card.is_some()).count();
-        metrics::lookups(hits, ids.len() - hits);
+        self.lookups.add(hits, ids.len() - hits);
         Ok(lookups)
     }
 

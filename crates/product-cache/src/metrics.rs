@@ -1,6 +1,6 @@
 //! Counters of the cache; labels are bounded.
 
-use metrics::counter;
+use metrics::{Counter, counter};
 
 /// Lookups of one product; `outcome` is `hit` or `miss`.
 const LOOKUPS: &str = "commerce_cache_lookups_total";
@@ -11,9 +11,23 @@ const INVALIDATIONS: &str = "commerce_cache_invalidations_total";
 /// Calls without an answer, and entries that cannot be read; `operation` names the call.
 const ERRORS: &str = "commerce_cache_errors_total";
 
-pub(crate) fn lookups(hits: usize, misses: usize) {
-    counter!(LOOKUPS, "outcome" => "hit").increment(wide(hits));
-    counter!(LOOKUPS, "outcome" => "miss").increment(wide(misses));
+/// Of lookups. Found once: by its labels, a metric is found in more time than the rest of a lookup takes here.
+#[derive(Debug, Clone)]
+pub(crate) struct LookupMetrics {
+    hits: Counter,
+    misses: Counter,
+}
+
+impl LookupMetrics {
+    pub(crate) fn new() -> Self {
+        let of = |outcome: &'static str| counter!(LOOKUPS, "outcome" => outcome);
+        Self { hits: of("hit"), misses: of("miss") }
+    }
+
+    pub(crate) fn add(&self, hits: usize, misses: usize) {
+        self.hits.increment(wide(hits));
+        self.misses.increment(wide(misses));
+    }
 }
 
 pub(crate) fn fills(stored: usize, refused: usize) {

@@ -10,7 +10,7 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, Pipeline, RedisResult, Script};
 use serde::{Deserialize, Serialize};
 
-use crate::metrics;
+use crate::metrics::{self, LookupMetrics};
 use crate::{CacheError, CacheSettings, Card, Invalidation, Lookup, ProductCache, Tombstone};
 
 /// The cache of a system with several processes. Cheap to clone; reconnects by itself.
@@ -21,6 +21,7 @@ pub struct RedisCache {
     fill: Script,
     invalidate: Script,
     jitter: RandomState,
+    lookups: LookupMetrics,
 }
 
 impl std::fmt::Debug for RedisCache {
@@ -68,6 +69,7 @@ impl RedisCache {
             fill: Script::new(include_str!("fill.lua")),
             invalidate: Script::new(include_str!("invalidate.lua")),
             jitter: RandomState::new(),
+            lookups: LookupMetrics::new(),
         })
     }
 
@@ -143,7 +145,7 @@ impl ProductCache for RedisCache {
             })
             .collect();
         let hits = lookups.iter().filter(|lookup| lookup.card.is_some()).count();
-        metrics::lookups(hits, ids.len() - hits);
+        self.lookups.add(hits, ids.len() - hits);
         Ok(lookups)
     }
 

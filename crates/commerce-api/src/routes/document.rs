@@ -4,11 +4,13 @@
 //! A route that is not registered through `routes!` is in no document, so nothing else registers routes of the api. The
 //! pages are compiled in, and a content security policy keeps them from asking anybody else for anything.
 
-use axum::body::Bytes;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
 use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Router};
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::response::{Response as OpenApiResponse, ResponseBuilder};
 use utoipa::openapi::security::{
@@ -19,6 +21,7 @@ use utoipa::{Modify, OpenApi as _, ToSchema};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::envelope::Failure;
+use crate::App;
 use crate::domain::token::Scope;
 
 /// Where the document is.
@@ -131,10 +134,6 @@ impl Failure {
     }
 }
 
-/// The document, as bytes that every request shares.
-#[derive(Clone)]
-pub(super) struct Served(pub(super) Bytes);
-
 /// This document.
 #[utoipa::path(
     get,
@@ -143,8 +142,8 @@ pub(super) struct Served(pub(super) Bytes);
     tag = "document",
     responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json"))
 )]
-pub(super) async fn describe(Extension(Served(document)): Extension<Served>) -> Response {
-    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], document).into_response()
+pub(super) async fn describe(State(app): State<Arc<App>>) -> Response {
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], app.document.clone()).into_response()
 }
 
 /// The pages that show the document.

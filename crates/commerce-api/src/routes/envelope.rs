@@ -1,6 +1,5 @@
 //! What answers look like: `{"meta":{"result","errorCode","message"},"data"}`, in the caller's language.
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,11 +67,6 @@ impl IntoResponse for ApiError {
         response.extensions_mut().insert(Arc::new(self));
         response
     }
-}
-
-/// A panic of a handler, as an answer.
-pub(crate) fn panicked(_panic: Box<dyn Any + Send + 'static>) -> Response {
-    ApiError::Internal("a handler panicked".into()).into_response()
 }
 
 /// Writes the body of an [`ApiError`].

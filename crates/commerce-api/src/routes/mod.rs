@@ -14,29 +14,33 @@ pub(crate) mod rankings;
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
-use axum::{Extension, Router, middleware};
-use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::guard::GuardLayer;
 use crate::App;
 use crate::error::ApiError;
 use crate::pages;
+use crate::settings::ApiSettings;
 
-/// Every route, behind one guard.
+/// Every route, behind one guard. A layer costs each request a box: routes have those that they need.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let (router, document) = described(app.settings.body_bytes_max, app.settings.bulk_body_bytes_max);
+    let (router, _) = described(app.settings.body_bytes_max, app.settings.bulk_body_bytes_max);
     router
-        .layer(Extension(document::Served(Bytes::from(document))))
         .merge(document::pages())
         .merge(pages::router(app.settings.body_bytes_max))
         .method_not_allowed_fallback(async || ApiError::NoMethod)
         .fallback(async || ApiError::NoRoute)
-        .layer(CatchPanicLayer::custom(envelope::panicked))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::guard))
+        .layer(GuardLayer(Arc::clone(&app)))
         .with_state(app)
+}
+
+/// The OpenAPI document of the routes.
+pub(crate) fn document(settings: &ApiSettings) -> Bytes {
+    described(settings.body_bytes_max, settings.bulk_body_bytes_max).1.into()
 }
 
 /// The routes of the api with the document that describes them. Every route of the api is registered here.
@@ -44,23 +48,26 @@ fn described(body_bytes_max: usize, bulk_body_bytes_max: usize) -> (Router<Arc<A
     let bulk = OpenApiRouter::new()
         .routes(routes!(admin::create_products))
         .layer(DefaultBodyLimit::max(bulk_body_bytes_max));
-    let (router, document) = OpenApiRouter::with_openapi(document::preamble())
+    // These read no body.
+    let bodiless = OpenApiRouter::new()
         .routes(routes!(products::list))
         .routes(routes!(products::show))
         .routes(routes!(rankings::list))
         .routes(routes!(live::watch))
         .routes(routes!(likes::list))
         .routes(routes!(likes::like, likes::unlike))
-        .routes(routes!(orders::place, orders::list))
         .routes(routes!(orders::show))
         .routes(routes!(orders::cancel))
+        .routes(routes!(document::describe));
+    let (router, document) = OpenApiRouter::with_openapi(document::preamble())
+        .routes(routes!(orders::place, orders::list))
         .routes(routes!(admin::create_product))
         .routes(routes!(admin::change_product))
         .routes(routes!(admin::set_stock))
         .routes(routes!(admin::adjust_stock))
-        .routes(routes!(document::describe))
         .layer(DefaultBodyLimit::max(body_bytes_max))
         .merge(bulk)
+        .merge(bodiless)
         .split_for_parts();
     (router, document::complete(document))
 }

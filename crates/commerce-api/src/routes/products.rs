@@ -128,10 +128,9 @@ pub(crate) async fn show_product(
         let Visitor { user_id, traceparent } = visitor?.clone();
         Some(app.views.record(View { product_id, user_id, viewed_at: now, traceparent }).await)
     };
-    let ids = [product_id];
     let (counts, rank, recorded) =
-        tokio::join!(app.counts.read(&ids), app.rankings.find_rank(product_id, now), record);
-    let product = ProductResponse::new(card, counts.get(&product_id));
+        tokio::join!(app.counts.read_one(product_id), app.rankings.find_rank(product_id, now), record);
+    let product = ProductResponse::new(card, counts.as_ref());
     Ok((ProductDetailResponse { product, rank }, recorded))
 }
 

@@ -60,8 +60,9 @@ impl Catalog {
     pub(crate) async fn list_products(&self, ids: &[i64]) -> Result<Vec<Card>, ApiError> {
         let lookups = self.look_up(ids).await;
         let missing = missing(ids, &lookups);
-        let loaded = if missing.is_empty() { Arc::default() } else { self.cards.read(missing).await? };
-        Ok(ids.iter().zip(lookups).filter_map(|(id, lookup)| newest(lookup, loaded.get(id))).collect())
+        let loaded = if missing.is_empty() { None } else { Some(self.cards.read(missing).await?) };
+        let find = |id: &i64| loaded.as_ref().and_then(|loaded| loaded.get(id));
+        Ok(ids.iter().zip(lookups).filter_map(|(id, lookup)| newest(lookup, find(id))).collect())
     }
 
     /// The newest state of stock that is known of each of `ids`, in their order, from one read of the cache; `None` when it

@@ -59,9 +59,9 @@ use commands::like_product::LikeGroup;
 use commands::place_order::OrderGroup;
 use count_orders::{CountOrderSource, CountOrders};
 use counts::{CountReader, CountSource, counts};
-use group_commit::{Desk, Writer, desk, group_commit};
+use group_commit::{Desk, Writer, desk};
 use live::Live;
-use metrics::{RequestMetrics, ViewMetrics};
+use metrics::RequestMetrics;
 use pages::{Assets, Cookies, Storefront};
 use rankings::{RankingSource, Rankings, rankings};
 use rates::Rates;
@@ -69,7 +69,7 @@ use remembered::{MemoryLimits, MemoryTask, remembered};
 use sessions::{SessionTask, Sessions, sessions};
 use store::counts::CountOrder;
 use tokens::{TokenTask, Tokens, tokens};
-use views::{ViewGroup, ViewRecorder};
+use views::{ViewGroup, ViewRecorder, views};
 
 /// The schema `shop`; its migrations are recorded inside it.
 #[must_use]
@@ -130,7 +130,7 @@ struct App {
     live: Live,
     concurrency: Arc<Semaphore>,
     request_metrics: RequestMetrics,
-    /// OpenAPI.
+    /// Of the routes, for machines.
     document: Bytes,
     storefront: Storefront,
 }
@@ -176,16 +176,7 @@ impl Api {
         let (count_orders, order_task) = remembered(source, limits);
         let (rankings, ranking_task) =
             rankings(metrics_pool.clone(), clock, ranking, queue_max, settings.counts_wait);
-        let group = ViewGroup(Arc::clone(&shop));
-        let (queue, view_task) = group_commit(group, pool.clone(), settings.view_group_limits());
-        let (wait, commit_wait) = (settings.view_wait, settings.view_commit_wait);
-        let views = ViewRecorder {
-            is_on: settings.views_recorded,
-            queue,
-            wait,
-            commit_wait,
-            metrics: ViewMetrics::new(),
-        };
+        let (views, view_task) = views(Arc::clone(&shop), pool.clone(), &settings);
         let group = OrderGroup(Arc::clone(&shop));
         let (orders, order_writer) = desk(group, pool.clone(), settings.order_group_limits());
         let group = LikeGroup(Arc::clone(&shop));

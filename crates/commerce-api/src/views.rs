@@ -12,13 +12,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use runtime::database::Pool;
 
 use crate::commands::Shop;
 use crate::commands::record_views::record_views;
 use crate::error::ApiError;
-use crate::group_commit::{Group, GroupError};
+use crate::group_commit::{Group, GroupError, Writer, group_commit};
 use crate::hand_over::Queue;
 use crate::metrics::ViewMetrics;
+use crate::settings::ApiSettings;
 use crate::store::Session;
 
 /// A page that was asked for.
@@ -74,13 +76,25 @@ impl Group for ViewGroup {
 /// Records views within two waits.
 pub(crate) struct ViewRecorder {
     /// Whether views are recorded at all.
-    pub(crate) is_on: bool,
-    pub(crate) queue: Queue<View, Recorded>,
+    is_on: bool,
+    queue: Queue<View, Recorded>,
     /// For the writer to take it.
-    pub(crate) wait: Duration,
+    wait: Duration,
     /// For the commit.
-    pub(crate) commit_wait: Duration,
-    pub(crate) metrics: ViewMetrics,
+    commit_wait: Duration,
+    metrics: ViewMetrics,
+}
+
+/// Records views by a writer in `pool`, which is the task.
+pub(crate) fn views(
+    shop: Arc<Shop>,
+    pool: Pool,
+    settings: &ApiSettings,
+) -> (ViewRecorder, Writer<ViewGroup>) {
+    let (queue, task) = group_commit(ViewGroup(shop), pool, settings.view_group_limits());
+    let (wait, commit_wait) = (settings.view_wait, settings.view_commit_wait);
+    let metrics = ViewMetrics::new();
+    (ViewRecorder { is_on: settings.views_recorded, queue, wait, commit_wait, metrics }, task)
 }
 
 impl ViewRecorder {

@@ -126,10 +126,10 @@ impl ProductCache for RedisCache {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let keys: Vec<String> =
-            ids.iter().flat_map(|id| [self.card_key(*id), self.tombstone_key(*id)]).collect();
         let mut command = redis::cmd("MGET");
-        command.arg(keys);
+        for id in ids {
+            command.arg(self.card_key(*id)).arg(self.tombstone_key(*id));
+        }
         let mut connection = self.connection.clone();
         let values: Vec<Option<Vec<u8>>> =
             self.bounded("read", async { command.query_async(&mut connection).await }).await?;
@@ -208,9 +208,7 @@ pub(crate) fn encode_card(card: &Card) -> Result<Vec<u8>, CacheError> {
 pub(crate) fn decode_card(product_id: i64, bytes: &[u8]) -> Option<Card> {
     let unreadable = || metrics::error("decode");
     let stored: StoredCard = serde_json::from_slice(bytes).inspect_err(|_| unreadable()).ok()?;
-    let beginning = format!("{CARD_BEGINNING}{}", stored.stock_version);
-    let rest = bytes.strip_prefix(beginning.as_bytes());
-    if stored.stock_version < 0 || rest.is_none_or(|rest| rest.first().is_none_or(u8::is_ascii_digit)) {
+    if version_at_the_beginning(bytes) != Some(stored.stock_version) {
         unreadable();
         return None;
     }
@@ -223,6 +221,13 @@ pub(crate) fn decode_card(product_id: i64, bytes: &[u8]) -> Option<Card> {
         sold_out: stored.sold_out,
         stock_version: stored.stock_version,
     })
+}
+
+/// The version that the scripts find in a card: digits and no more.
+fn version_at_the_beginning(bytes: &[u8]) -> Option<i64> {
+    let rest = bytes.strip_prefix(CARD_BEGINNING.as_bytes())?;
+    let end = rest.iter().position(|byte| !byte.is_ascii_digit())?;
+    std::str::from_utf8(&rest[..end]).ok()?.parse().ok()
 }
 
 /// Only as the scripts write it: what they would take for another version must not decide here.

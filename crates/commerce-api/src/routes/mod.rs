@@ -38,7 +38,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// The OpenAPI document of the routes.
+/// What the routes say of themselves, for machines.
 pub(crate) fn document(settings: &ApiSettings) -> Bytes {
     described(settings.body_bytes_max, settings.bulk_body_bytes_max).1.into()
 }

@@ -144,17 +144,20 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
         memory: Memory<'_>,
         expected: Option<i64>,
     ) -> Result<(i64, Held), Failure> {
-        let claims = memory.claims(self.identities(&BTreeSet::new()));
         let is_strict = shared.projection.ordering() == OrderingMode::Strict;
-        let at_once = claims.masks().keys().filter(|_| !is_strict);
-        let locked = progress::lock(tx, self.group, &self.plan.batch.origin, expected, at_once);
-        let (stored, blocks) = locked.await.map_err(engine("fence"))?.ok_or(Failure::NoProgress)?;
-        if !is_strict || expected.is_some_and(|expected| expected != stored) {
-            return Ok((stored, Held { order: Order::default(), claims, blocks }));
+        let mut claims = Claims::default();
+        if !is_strict {
+            claims = memory.claims(self.identities(&BTreeSet::new()));
         }
-        let order = self.order(tx, shared).await?;
-        let claims = memory.claims(self.identities(&order.waiting));
-        let blocks = memory.lock(tx, &claims).await?;
+        let origin = &self.plan.batch.origin;
+        let locked = progress::lock(tx, self.group, origin, expected, claims.masks().keys());
+        let (stored, mut blocks) = locked.await.map_err(engine("fence"))?.ok_or(Failure::NoProgress)?;
+        let mut order = Order::default();
+        if is_strict && expected.is_none_or(|expected| expected == stored) {
+            order = self.order(tx, shared).await?;
+            claims = memory.claims(self.identities(&order.waiting));
+            blocks = memory.lock(tx, &claims).await?;
+        }
         Ok((stored, Held { order, claims, blocks }))
     }
 

@@ -45,6 +45,11 @@ impl Memory {
         let age = read_at.elapsed();
         (age <= self.stale_max).then_some(ShownCounts { counts, is_stale: age > self.age_max })
     }
+
+    /// What need not be read anew yet.
+    fn find_fresh(&self, id: i64) -> Option<ShownCounts> {
+        self.find(id).filter(|shown| !shown.is_stale)
+    }
 }
 
 /// Counts from the streamer's database.
@@ -94,11 +99,11 @@ impl CountReader {
         let mut known = HashMap::with_capacity(ids.len());
         let mut missing = Vec::new();
         for id in ids {
-            match self.memory.find(*id) {
-                Some(counts) if !counts.is_stale => {
+            match self.memory.find_fresh(*id) {
+                Some(counts) => {
                     known.insert(*id, counts);
                 }
-                _ => missing.push(*id),
+                None => missing.push(*id),
             }
         }
         if !missing.is_empty() {
@@ -109,9 +114,9 @@ impl CountReader {
 
     /// As [`Self::read`], of one product.
     pub(crate) async fn read_one(&self, id: i64) -> Option<ShownCounts> {
-        match self.memory.find(id) {
-            Some(counts) if !counts.is_stale => Some(counts),
-            _ => self.read_now(&[id]).await.remove(&id),
+        match self.memory.find_fresh(id) {
+            Some(counts) => Some(counts),
+            None => self.read_now(&[id]).await.remove(&id),
         }
     }
 

@@ -117,24 +117,23 @@ impl Asked {
         app.request_metrics.answered(method, route, status, took);
         let duration_ms = took.as_secs_f64() * 1_000.0;
         let error = error.as_deref().map(|error| display(Chain(error)));
+        // The level of an event is a constant.
+        macro_rules! tell {
+            ($level:ident) => {
+                tracing::$level!(
+                    http.method = method,
+                    http.route = route,
+                    http.status = status,
+                    duration_ms,
+                    error,
+                    "request"
+                )
+            };
+        }
         if status >= 500 {
-            tracing::info!(
-                http.method = method,
-                http.route = route,
-                http.status = status,
-                duration_ms,
-                error,
-                "request"
-            );
+            tell!(info);
         } else {
-            tracing::debug!(
-                http.method = method,
-                http.route = route,
-                http.status = status,
-                duration_ms,
-                error,
-                "request"
-            );
+            tell!(debug);
         }
         response
     }

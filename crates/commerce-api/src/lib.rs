@@ -35,6 +35,7 @@ mod views;
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::body::Bytes;
 use product_cache::ProductCache;
 use runtime::database::Pool;
@@ -98,6 +99,8 @@ pub struct ApiParts {
 /// The api, ready to be started.
 pub struct Api {
     app: Arc<App>,
+    /// Those of the api, which its document describes.
+    routes: Router<Arc<App>>,
     cards: BatchReaderTask<CardSource>,
     counts: BatchReaderTask<CountSource>,
     count_orders: MemoryTask<CountOrderSource>,
@@ -177,14 +180,13 @@ impl Api {
         let (rankings, ranking_task) =
             rankings(metrics_pool.clone(), clock, ranking, queue_max, settings.counts_wait);
         let (views, view_task) = views(Arc::clone(&shop), pool.clone(), &settings);
-        let group = OrderGroup(Arc::clone(&shop));
-        let (orders, order_writer) = desk(group, pool.clone(), settings.order_group_limits());
-        let group = LikeGroup(Arc::clone(&shop));
-        let (likes, like_writer) = desk(group, pool, settings.like_group_limits());
+        let (order_group, like_group) = (OrderGroup(Arc::clone(&shop)), LikeGroup(Arc::clone(&shop)));
+        let (orders, order_writer) = desk(order_group, pool.clone(), settings.order_group_limits());
+        let (likes, like_writer) = desk(like_group, pool, settings.like_group_limits());
         let rates = Rates::new(settings.rate_limits());
         let live = Live::new(settings.live_watchers_max, settings.live_queue_max);
         let concurrency = Arc::new(Semaphore::new(settings.concurrency_max));
-        let document = routes::document(&settings);
+        let (routes, document) = routes::described(settings.body_bytes_max, settings.bulk_body_bytes_max);
         let catalog = Catalog { cache, cards };
         let storefront = Storefront {
             assets: Assets::new(),
@@ -211,11 +213,12 @@ impl Api {
             live,
             concurrency,
             request_metrics: RequestMetrics::new(),
-            document,
+            document: document.into(),
             storefront,
         });
         Ok(Self {
             app,
+            routes,
             cards: card_task,
             counts: count_task,
             count_orders: order_task,
@@ -240,11 +243,11 @@ impl Api {
     /// Starts the tasks behind the server and answers the server's routes, for the fuzzer: it asks them without a connection. Each
     /// request has to say whose it is by an extension `ConnectInfo<SocketAddr>`.
     #[cfg(feature = "fuzzing")]
-    pub fn start_without_server(self, lifecycle: &mut Lifecycle) -> axum::Router {
+    pub fn start_without_server(self, lifecycle: &mut Lifecycle) -> Router {
         self.start_tasks(lifecycle)
     }
 
-    fn start_tasks(self, lifecycle: &mut Lifecycle) -> axum::Router {
+    fn start_tasks(self, lifecycle: &mut Lifecycle) -> Router {
         lifecycle.spawn(TaskKind::ViewWriter, self.views.run());
         if let Some(writer) = self.orders {
             lifecycle.spawn(TaskKind::OrderWriter, writer.run());
@@ -259,6 +262,6 @@ impl Api {
         lifecycle.spawn(TaskKind::TokenReader, self.tokens.run());
         lifecycle.spawn(TaskKind::SessionReader, self.sessions.run());
         lifecycle.spawn(TaskKind::LiveTicker, live::run(Arc::clone(&self.app), lifecycle.shutdown()));
-        routes::router(self.app)
+        routes::router(self.routes, self.app)
     }
 }

@@ -15,7 +15,6 @@ pub(crate) mod rankings;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -24,13 +23,10 @@ use self::guard::GuardLayer;
 use crate::App;
 use crate::error::ApiError;
 use crate::pages;
-use crate::settings::ApiSettings;
 
-/// Every route, behind one guard. A layer costs each request a box: routes have those that they need.
-pub(crate) fn router(app: Arc<App>) -> Router {
-    let (router, _) = described(app.settings.body_bytes_max, app.settings.bulk_body_bytes_max);
-    router
-        .merge(document::pages())
+/// Every route, those of the api among them, behind one guard. A layer costs each request a box: routes have those that they need.
+pub(crate) fn router(api: Router<Arc<App>>, app: Arc<App>) -> Router {
+    api.merge(document::pages())
         .merge(pages::router(app.settings.body_bytes_max))
         .method_not_allowed_fallback(async || ApiError::NoMethod)
         .fallback(async || ApiError::NoRoute)
@@ -38,13 +34,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// What the routes say of themselves, for machines.
-pub(crate) fn document(settings: &ApiSettings) -> Bytes {
-    described(settings.body_bytes_max, settings.bulk_body_bytes_max).1.into()
-}
-
 /// The routes of the api with the document that describes them. Every route of the api is registered here.
-fn described(body_bytes_max: usize, bulk_body_bytes_max: usize) -> (Router<Arc<App>>, String) {
+pub(crate) fn described(body_bytes_max: usize, bulk_body_bytes_max: usize) -> (Router<Arc<App>>, String) {
     let bulk = OpenApiRouter::new()
         .routes(routes!(admin::create_products))
         .layer(DefaultBodyLimit::max(bulk_body_bytes_max));

@@ -126,6 +126,25 @@ impl Lifecycle {
         Self::default()
     }
 
+    /// From now on SIGTERM and SIGINT cancel the soft token. For the first line of a process: a signal that comes before this
+    /// ends the process as it is, and is ignored where the process is the first of its container.
+    ///
+    /// # Errors
+    /// When signals cannot be watched.
+    pub fn watch_signals(&self) -> Result<(), LifecycleError> {
+        let mut terminate = signal(SignalKind::terminate()).map_err(LifecycleError::Signals)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(LifecycleError::Signals)?;
+        let shutdown = self.shutdown();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            shutdown.cancel();
+        });
+        Ok(())
+    }
+
     /// The soft token: cancelled when the process should finish.
     #[must_use]
     pub fn shutdown(&self) -> CancellationToken {
@@ -141,18 +160,14 @@ impl Lifecycle {
         self.tasks.spawn(async move { (kind, task.await.map_err(Into::into)) });
     }
 
-    /// Runs until SIGTERM, SIGINT or the end of a task, then drains for at most `drain`.
+    /// Runs until the soft token is cancelled or a task ends, then drains for at most `drain`.
     ///
     /// # Errors
     /// The first thing that went wrong: a task that failed, ended by itself, panicked, or did not drain.
     pub async fn run(mut self, drain: Duration) -> Result<(), LifecycleError> {
-        let mut terminate = signal(SignalKind::terminate()).map_err(LifecycleError::Signals)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(LifecycleError::Signals)?;
         let first = tokio::select! {
             // In this order: a task that ended when the token asked it to did not end by itself.
             biased;
-            _ = terminate.recv() => Ok(()),
-            _ = interrupt.recv() => Ok(()),
             () = self.shutdown.cancelled() => Ok(()),
             Some(ended) = self.tasks.join_next() => Err(unasked(ended)),
         };
@@ -227,6 +242,15 @@ mod tests {
         lifecycle.shutdown().cancel();
         let error = lifecycle.run(Duration::from_millis(1)).await.unwrap_err();
         assert!(matches!(error, LifecycleError::Undrained(1)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_signal_that_comes_before_the_run_is_heeded() {
+        let lifecycle = Lifecycle::new();
+        lifecycle.watch_signals().unwrap();
+        let own = std::process::id().to_string();
+        assert!(std::process::Command::new("kill").args(["-TERM", &own]).status().unwrap().success());
+        lifecycle.run(LONG).await.unwrap();
     }
 
     #[tokio::test]

@@ -2,13 +2,13 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use testkit::eventually_within;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::time::Instant;
 
 use super::mix::Mix;
@@ -16,11 +16,10 @@ use super::run::RunSettings;
 use super::stage::Stage;
 use super::store;
 use super::variant::Variant;
+use crate::process::Worker;
 
 /// SIGKILL.
 pub(crate) const KILLED: i32 = 9;
-/// Longest wait for a member that was asked to stop.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Pause between two looks whether a member has ended.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Longest wait until a member has written something.
@@ -40,7 +39,7 @@ pub(crate) struct Members {
 
 #[derive(Default)]
 struct Slot {
-    child: Option<Child>,
+    worker: Option<Worker>,
     /// Starts so far.
     generation: u32,
 }
@@ -73,19 +72,13 @@ impl Members {
     /// Starts a member; `failpoint` is where it is to die.
     pub(crate) fn start(&mut self, slot: usize, failpoint: Option<&str>) -> Result<()> {
         self.slots[slot].generation += 1;
-        let log = std::fs::File::options().create(true).append(true).open(self.log_file(slot))?;
         let mut command = Command::new(&self.program);
         command
             .args(["inbox-process", "--owner", &self.owner(slot)])
             .args(["--prefix", self.stage.topics.prefix()])
             .args(["--consumer", &self.variant.to_string()])
             .args(["--brokers", self.stage.topics.brokers()])
-            .env("COMMERCE_DATABASE_URL", self.stage.member_url()?)
-            // Its end tells the member that the torture is over, whatever ended it.
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .kill_on_drop(true);
+            .env("COMMERCE_DATABASE_URL", self.stage.member_url()?);
         if slot != self.guest() {
             command.args(["--instance", &format!("member-{slot}")]);
         }
@@ -97,24 +90,30 @@ impl Members {
         }
         let failpoints: Vec<&str> = self.variant.failpoint().into_iter().chain(failpoint).collect();
         command.env("FAILPOINTS", failpoints.join(";"));
-        self.slots[slot].child = Some(command.spawn().with_context(|| self.program.display().to_string())?);
+        self.slots[slot].worker = Some(Worker::start(command, &self.log_file(slot))?);
         Ok(())
     }
 
     /// Ends a member by `SIGKILL`, wherever it is.
     pub(crate) async fn kill(&mut self, slot: usize) -> Result<()> {
-        if let Some(mut child) = self.slots[slot].child.take() {
-            child.kill().await?;
+        if let Some(worker) = self.slots[slot].worker.take() {
+            worker.kill().await?;
+        }
+        Ok(())
+    }
+
+    /// Asks a member to stop.
+    pub(crate) async fn terminate(&mut self, slot: usize) -> Result<()> {
+        if let Some(worker) = &mut self.slots[slot].worker {
+            worker.terminate().await?;
         }
         Ok(())
     }
 
     /// Asks a member to stop, and waits until it has.
     pub(crate) async fn stop(&mut self, slot: usize) -> Result<()> {
-        self.signal(slot, "TERM").await?;
-        if let Some(mut child) = self.slots[slot].child.take() {
-            let ended =
-                tokio::time::timeout(PATIENCE, child.wait()).await.context("the member does not stop")??;
+        if let Some(worker) = self.slots[slot].worker.take() {
+            let ended = worker.stop().await?;
             ensure!(ended.success(), "member {slot} ended with {ended}: {}", self.log_file(slot).display());
         }
         Ok(())
@@ -132,17 +131,16 @@ impl Members {
 
     /// Waits for a member that is to kill itself; answers whether it did.
     pub(crate) async fn is_killed(&mut self, slot: usize, patience: Duration) -> Result<bool> {
-        let Some(child) = &mut self.slots[slot].child else { return Ok(false) };
-        // Not by its own `wait`, which closes the member's standard input first.
+        let Some(worker) = &mut self.slots[slot].worker else { return Ok(false) };
         let end = Instant::now() + patience;
         let ended: ExitStatus = loop {
-            match child.try_wait()? {
+            match worker.ended()? {
                 Some(ended) => break ended,
                 None if Instant::now() < end => tokio::time::sleep(LOOK_INTERVAL).await,
                 None => return Ok(false),
             }
         };
-        self.slots[slot].child = None;
+        self.slots[slot].worker = None;
         ensure!(
             ended.signal() == Some(KILLED),
             "member {slot} ended with {ended}: {}",
@@ -174,8 +172,8 @@ impl Members {
     /// Fails when a member has ended although nobody ended it.
     pub(crate) fn ensure_alive(&mut self) -> Result<()> {
         for slot in 0..self.slots.len() {
-            if let Some(child) = &mut self.slots[slot].child
-                && let Some(status) = child.try_wait()?
+            if let Some(worker) = &mut self.slots[slot].worker
+                && let Some(status) = worker.ended()?
             {
                 bail!("member {slot} ended by itself with {status}: {}", self.log_file(slot).display());
             }
@@ -200,9 +198,9 @@ impl Members {
     }
 
     pub(crate) async fn signal(&self, slot: usize, signal: &str) -> Result<()> {
-        let Some(id) = self.slots[slot].child.as_ref().and_then(Child::id) else { return Ok(()) };
-        let status = Command::new("kill").arg(format!("-{signal}")).arg(id.to_string()).status().await?;
-        ensure!(status.success(), "kill -{signal} of member {slot} ended with {status}");
-        Ok(())
+        match &self.slots[slot].worker {
+            Some(worker) => worker.signal(signal).await,
+            None => Ok(()),
+        }
     }
 }

@@ -98,7 +98,7 @@ impl Troublemaker<'_> {
                 }
                 Cause::Stop => {
                     self.members.owns(slot).await?;
-                    self.members.signal(slot, "TERM").await?;
+                    self.members.terminate(slot).await?;
                 }
             }
             is_reached = self.members.is_killed(slot, REACH_MAX).await?;

@@ -2,21 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use sqlx::PgConnection;
 use testkit::{Line, Proxy};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use super::stage::Stage;
 use super::store;
 use super::variant::Variant;
+use crate::process::Worker;
 
-/// Longest wait for a relay that was asked to stop.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// In front of a place's number, in the names of owners.
 const OWNER_PREFIX: &str = "relay-";
 
@@ -33,7 +30,7 @@ pub(crate) struct Relays {
 struct Slot {
     proxy: Proxy,
     line: Line,
-    child: Option<Child>,
+    worker: Option<Worker>,
     is_frozen: bool,
     /// Starts so far.
     generation: u32,
@@ -50,7 +47,7 @@ impl Relays {
         let mut prepared = Vec::with_capacity(slots);
         for _ in 0..slots {
             let proxy = Proxy::start(broker).await?;
-            prepared.push(Slot { proxy, line: Line::Up, child: None, is_frozen: false, generation: 0 });
+            prepared.push(Slot { proxy, line: Line::Up, worker: None, is_frozen: false, generation: 0 });
         }
         Ok(Self { stage: Arc::clone(stage), program, variant, slots: prepared, faults: BTreeMap::new() })
     }
@@ -62,7 +59,7 @@ impl Relays {
     }
 
     pub(crate) fn is_running(&self, slot: usize) -> bool {
-        self.slots[slot].child.is_some()
+        self.slots[slot].worker.is_some()
     }
 
     pub(crate) fn is_frozen(&self, slot: usize) -> bool {
@@ -76,37 +73,31 @@ impl Relays {
     /// Starts a relay; one with a `new_name` has to wait for the leases of its predecessor.
     pub(crate) fn start(&mut self, slot: usize, new_name: bool) -> Result<()> {
         let place = &mut self.slots[slot];
-        if place.child.is_some() {
+        if place.worker.is_some() {
             return Ok(());
         }
         place.generation += 1;
         let owner =
             if new_name { format!("relay-{slot}-{}", place.generation) } else { format!("relay-{slot}") };
-        let log = std::fs::File::options().create(true).append(true).open(log_file(&self.stage, slot))?;
         let mut command = Command::new(&self.program);
         command
             .args(["relay-process", "--owner", &owner])
             .args(["--relay", &self.variant.to_string()])
             .args(["--brokers", &format!("127.0.0.1:{}", place.proxy.port)])
-            .env("COMMERCE_DATABASE_URL", self.stage.database.url())
-            // Its end tells the relay that the torture is over, whatever ended it.
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .kill_on_drop(true);
+            .env("COMMERCE_DATABASE_URL", self.stage.database.url());
         match self.variant.failpoints() {
             Some(failpoints) => command.env("FAILPOINTS", failpoints),
             None => command.env_remove("FAILPOINTS"),
         };
-        place.child = Some(command.spawn().with_context(|| self.program.display().to_string())?);
+        place.worker = Some(Worker::start(command, &log_file(&self.stage, slot))?);
         place.is_frozen = false;
         Ok(())
     }
 
     /// Ends a relay by `SIGKILL`, frozen or not.
     pub(crate) async fn kill(&mut self, slot: usize) -> Result<()> {
-        if let Some(mut child) = self.slots[slot].child.take() {
-            child.kill().await?;
+        if let Some(worker) = self.slots[slot].worker.take() {
+            worker.kill().await?;
             self.count("kill");
         }
         self.slots[slot].is_frozen = false;
@@ -114,7 +105,8 @@ impl Relays {
     }
 
     pub(crate) async fn freeze(&mut self, slot: usize) -> Result<()> {
-        if self.signal(slot, "STOP").await? {
+        if let Some(worker) = &self.slots[slot].worker {
+            worker.signal("STOP").await?;
             self.slots[slot].is_frozen = true;
             self.count("freeze");
         }
@@ -122,7 +114,9 @@ impl Relays {
     }
 
     pub(crate) async fn thaw(&mut self, slot: usize) -> Result<()> {
-        self.signal(slot, "CONT").await?;
+        if let Some(worker) = &self.slots[slot].worker {
+            worker.signal("CONT").await?;
+        }
         self.slots[slot].is_frozen = false;
         Ok(())
     }
@@ -130,11 +124,10 @@ impl Relays {
     /// Asks a relay to stop, and waits until it has handed everything back.
     pub(crate) async fn stop(&mut self, slot: usize) -> Result<()> {
         self.thaw(slot).await?;
-        self.signal(slot, "TERM").await?;
-        if let Some(mut child) = self.slots[slot].child.take() {
-            let ended =
-                tokio::time::timeout(PATIENCE, child.wait()).await.context("the relay does not stop")??;
-            self.check(slot, ended)?;
+        if let Some(worker) = self.slots[slot].worker.take() {
+            let ended = worker.stop().await?;
+            let log = log_file(&self.stage, slot);
+            ensure!(ended.success(), "relay {slot} ended with {ended}: {}", log.display());
             self.count("hand-back");
         }
         Ok(())
@@ -154,8 +147,8 @@ impl Relays {
     /// Fails when a relay has ended although nobody ended it.
     pub(crate) fn ensure_alive(&mut self) -> Result<()> {
         for slot in 0..self.slots.len() {
-            let ended = match &mut self.slots[slot].child {
-                Some(child) => child.try_wait()?,
+            let ended = match &mut self.slots[slot].worker {
+                Some(worker) => worker.ended()?,
                 None => None,
             };
             if let Some(status) = ended {
@@ -178,22 +171,6 @@ impl Relays {
 
     pub(crate) fn count(&mut self, fault: &'static str) {
         *self.faults.entry(fault).or_default() += 1;
-    }
-
-    fn check(&self, slot: usize, ended: ExitStatus) -> Result<()> {
-        ensure!(
-            ended.success(),
-            "relay {slot} ended with {ended}: {}",
-            log_file(&self.stage, slot).display()
-        );
-        Ok(())
-    }
-
-    /// Answers whether there is a process that got the signal.
-    async fn signal(&self, slot: usize, signal: &str) -> Result<bool> {
-        let Some(id) = self.slots[slot].child.as_ref().and_then(Child::id) else { return Ok(false) };
-        let status = Command::new("kill").arg(format!("-{signal}")).arg(id.to_string()).status().await?;
-        Ok(status.success())
     }
 }
 

@@ -47,13 +47,15 @@ struct Process<'a> {
 
 /// Runs `roles` until the process is asked to stop.
 pub(crate) async fn run(config: &Config, roles: &[Role]) -> anyhow::Result<ExitCode> {
+    let lifecycle = Lifecycle::new();
+    lifecycle.watch_signals()?;
     telemetry::install_logs(&config.log)?;
     let metrics = telemetry::install_metrics()?;
     outbox::metrics::describe();
     commerce_streamer::describe_metrics();
     let mut process = Process {
         config,
-        lifecycle: Lifecycle::new(),
+        lifecycle,
         health: Vec::new(),
         cache: cache(config, roles)?,
         nudge: outbox::Nudge::default(),

@@ -7,14 +7,17 @@
 mod breaker;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod hourly;
 mod invalidator;
 mod metrics;
 mod projections;
+mod rounds;
 mod store;
 mod streamer;
 mod sweeper;
 
 pub use breaker::BreakerSettings;
+pub use hourly::HourlySettings;
 pub use metrics::describe as describe_metrics;
 pub use projections::metrics::METRICS_GROUP;
 pub use projections::stock::STOCK_GROUP;

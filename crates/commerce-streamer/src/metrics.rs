@@ -15,6 +15,12 @@ pub(crate) const INTENTS_AGE: &str = "commerce_cache_intents_oldest_age_seconds"
 pub(crate) const INVALIDATIONS_LEFT: &str = "commerce_cache_invalidations_left_total";
 /// The breaker between commits and the cache: 0 closed, 1 half open, 2 open.
 pub(crate) const BREAKER_STATE: &str = "commerce_cache_breaker_state";
+/// Batches' additions to the hours that are not folded yet.
+pub(crate) const ADDITIONS: &str = "commerce_hourly_additions";
+/// Age of the oldest of them.
+pub(crate) const ADDITIONS_AGE: &str = "commerce_hourly_additions_oldest_age_seconds";
+/// Those that were folded.
+pub(crate) const ADDITIONS_FOLDED: &str = "commerce_hourly_additions_folded_total";
 
 /// Registers descriptions with the installed recorder.
 pub fn describe() {
@@ -23,5 +29,8 @@ pub fn describe() {
     describe_gauge!(INTENTS_AGE, Unit::Seconds, "Age of the oldest product cache invalidation owed");
     describe_counter!(INVALIDATIONS_LEFT, Unit::Count, "Invalidations left to the sweeper after a commit");
     describe_gauge!(BREAKER_STATE, "Breaker of the cache: 0 closed, 1 half open, 2 open");
+    describe_gauge!(ADDITIONS, Unit::Count, "Additions to the hours that are not folded yet");
+    describe_gauge!(ADDITIONS_AGE, Unit::Seconds, "Age of the oldest addition that is not folded yet");
+    describe_counter!(ADDITIONS_FOLDED, Unit::Count, "Additions folded into the counts by the hour");
     describe_gauge!(INTENTS_OWED, Unit::Count, "Product cache invalidations owed");
 }

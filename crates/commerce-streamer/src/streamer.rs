@@ -12,6 +12,7 @@ use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
 
 use crate::breaker::BreakerSettings;
+use crate::hourly::{self, HourlySettings};
 use crate::projections::metrics::{METRICS_GROUP, MetricsProjection};
 use crate::projections::stock::{STOCK_GROUP, StockProjection};
 use crate::sweeper::{self, SweeperSettings};
@@ -45,6 +46,10 @@ pub struct StreamerParts {
     pub cache: Arc<dyn ProductCache>,
     /// When the cache is left alone after a commit.
     pub breaker: BreakerSettings,
+    /// How often intents are swept.
+    pub sweeper: SweeperSettings,
+    /// How often counts by the hour are folded.
+    pub hourly: HourlySettings,
 }
 
 /// One consumer's state for the management port.
@@ -67,8 +72,8 @@ impl Health for ConsumerHealth {
     }
 }
 
-/// Starts the consumers `names`, each a member of its own group, and the sweeper of cache intents. `settings` makes a
-/// consumer's settings from its group and topics, both without prefix.
+/// Starts the consumers `names`, each a member of its own group, the sweeper of cache intents, and beside counts the folder of
+/// their hours. `settings` makes a consumer's settings from its group and topics, both without prefix.
 ///
 /// # Errors
 /// A name that no consumer has; nothing is started then.
@@ -76,7 +81,6 @@ pub fn start(
     names: &[String],
     settings: impl Fn(&str, &[&str]) -> ConsumerSettings,
     parts: &StreamerParts,
-    sweeper: SweeperSettings,
     lifecycle: &mut Lifecycle,
 ) -> Result<Vec<Arc<dyn Health>>, StreamerError> {
     if names.is_empty() {
@@ -92,6 +96,8 @@ pub fn start(
             METRICS_GROUP => {
                 let topics = [CATALOG_EVENTS, ORDER_EVENTS, VIEW_EVENTS];
                 spawn(lifecycle, settings(name, &topics), parts, MetricsProjection, status);
+                let folding = hourly::run(parts.hourly, parts.pool.clone(), lifecycle.shutdown());
+                lifecycle.spawn(TaskKind::HourlyFolder, folding);
             }
             STOCK_GROUP => {
                 let stock = StockProjection::new(Arc::clone(&parts.cache), parts.breaker, parts.pool.clone());
@@ -101,6 +107,7 @@ pub fn start(
             _ => return Err(unknown(name)),
         }
     }
+    let sweeper = parts.sweeper.clone();
     let sweep = sweeper::run(sweeper, Arc::clone(&parts.cache), parts.pool.clone(), lifecycle.shutdown());
     lifecycle.spawn(TaskKind::IntentSweeper, sweep);
     Ok(health)

@@ -10,6 +10,7 @@ use sqlx::Connection;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{INTENTS_AGE, INTENTS_DONE, INTENTS_OWED};
+use crate::rounds::{self, RoundError};
 use crate::store::stock as store;
 
 /// `[sweeper]`.
@@ -26,8 +27,6 @@ pub struct SweeperSettings {
     pub batch_max: i64,
 }
 
-type SweepError = Box<dyn std::error::Error + Send + Sync>;
-
 /// Sweeps until `shutdown`. Failures (cache or database away) are retried at the next interval; the intents stay.
 pub(crate) async fn run(
     settings: SweeperSettings,
@@ -35,30 +34,15 @@ pub(crate) async fn run(
     pool: Pool,
     shutdown: CancellationToken,
 ) -> Result<(), std::convert::Infallible> {
-    let mut failing = false;
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            () = tokio::time::sleep(settings.interval) => {}
-        }
+    let round = || async {
         let swept = sweep(&settings, cache.as_ref(), &pool).await;
         // What is owed matters most while it cannot be done.
         if let Err(error) = measure(&pool).await {
             tracing::debug!(%error, "cache intents cannot be counted");
         }
-        match swept {
-            Ok(_) if failing => {
-                failing = false;
-                tracing::info!("cache intents are swept again");
-            }
-            Ok(_) => {}
-            Err(error) if failing => tracing::debug!(%error, "cache intents still wait"),
-            Err(error) => {
-                failing = true;
-                tracing::warn!(%error, "cache intents wait: cache or database is away");
-            }
-        }
-    }
+        swept.map(drop)
+    };
+    rounds::run(settings.interval, shutdown, "cache intents", round).await
 }
 
 /// Does the intents that are old enough and answers how many. They are cleared in the transaction that locks them,
@@ -67,7 +51,7 @@ pub(crate) async fn sweep(
     settings: &SweeperSettings,
     cache: &dyn ProductCache,
     pool: &Pool,
-) -> Result<usize, SweepError> {
+) -> Result<usize, RoundError> {
     let mut connection = pool.get().await?;
     let mut swept = 0;
     loop {
@@ -88,7 +72,7 @@ pub(crate) async fn sweep(
 }
 
 /// Tells how many intents are owed, and how old the oldest is; 0 seconds when there is none.
-pub(crate) async fn measure(pool: &Pool) -> Result<(), SweepError> {
+pub(crate) async fn measure(pool: &Pool) -> Result<(), RoundError> {
     let mut connection = pool.get().await?;
     let (owed, oldest_seconds) = store::measure_intents(&mut connection).await?;
     metrics::gauge!(INTENTS_OWED).set(f64::from(i32::try_from(owed).unwrap_or(i32::MAX)));

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use commerce_api::{ApiSettings, AuthSettings, MetricsSettings, RankingSettings, SessionSettings};
-use commerce_streamer::{BreakerSettings, SweeperSettings};
+use commerce_streamer::{BreakerSettings, HourlySettings, SweeperSettings};
 use inbox::dead_letter::{PublisherSettings, RedriveSettings};
 use inbox::{BlockedLimits, ConsumerSettings, FloodLimits, UnknownTypes};
 use kafka_client::{ClientSettings, ProducerSettings};
@@ -42,6 +42,7 @@ pub(crate) struct Config {
     pub(crate) relay: RelaySection,
     pub(crate) streamer: StreamerSection,
     dead_letters: DeadLetterSection,
+    pub(crate) hourly: HourlySettings,
     pub(crate) sweeper: SweeperSettings,
 }
 

@@ -55,6 +55,8 @@ pub enum TaskKind {
     DedupRetention,
     /// Owed cache invalidations: drops at once, the intents stay.
     IntentSweeper,
+    /// Counts by the hour: drops at once; a fold is one statement.
+    HourlyFolder,
 }
 
 impl fmt::Display for TaskKind {
@@ -79,6 +81,7 @@ impl fmt::Display for TaskKind {
             Self::DeadLetterPublisher => "dead-letter-publisher",
             Self::DedupRetention => "dedup-retention",
             Self::IntentSweeper => "intent-sweeper",
+            Self::HourlyFolder => "hourly-folder",
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Reads of `metrics.product_metrics_hourly`, which the streamer writes; it may live in another database.
+//! Reads of `metrics.product_hour`, which the streamer writes; it may live in another database.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ pub(crate) async fn list_places(
         "with summed as (
              select product_id, hour >= $2 as is_own, sum(view_count::float8) as views,
                     sum(like_count::float8) as likes, sum(sales_amount::float8) as amount
-               from metrics.product_metrics_hourly
+               from metrics.product_hour
               where hour >= $1 and hour < $3
               group by product_id, hour >= $2),
          -- More taken back than given is worth nothing, not less than nothing.

@@ -49,14 +49,36 @@ async fn happened(
     Ok(())
 }
 
+/// The same, by a batch that is not folded yet.
+async fn added(
+    shop: &TestShop,
+    product_id: i64,
+    hour: &str,
+    [views, likes, amount]: [i64; 3],
+) -> anyhow::Result<()> {
+    sqlx::query(
+        "insert into metrics.hourly_addition (products, hours, likes, sales, amounts, views)
+         values (array[$1], array[$2], array[$3], array[0], array[$4], array[$5])",
+    )
+    .bind(product_id)
+    .bind(hour.parse::<DateTime<Utc>>()?.timestamp())
+    .bind(likes)
+    .bind(amount)
+    .bind(views)
+    .execute(&mut shop.connect_metrics().await?)
+    .await?;
+    Ok(())
+}
+
 /// Five products: viewed, bought, in demand yesterday, given back, in demand three weeks ago.
 async fn demand(shop: &TestShop) -> anyhow::Result<Vec<i64>> {
     let products = shop.products(&[1; 5]).await?;
     happened(shop, products[0], "2026-03-10T00:00:00Z", [4, 1, 0]).await?;
-    happened(shop, products[0], "2026-03-10T01:00:00Z", [6, 0, 0]).await?;
+    happened(shop, products[0], "2026-03-10T01:00:00Z", [4, 0, 0]).await?;
+    added(shop, products[0], "2026-03-10T01:00:00Z", [2, 0, 0]).await?;
     // The first hour of the day in Seoul, and the last one of the day before.
     happened(shop, products[1], "2026-03-09T15:00:00Z", [0, 0, 400]).await?;
-    happened(shop, products[1], "2026-03-10T01:00:00Z", [0, 0, 599]).await?;
+    added(shop, products[1], "2026-03-10T01:00:00Z", [0, 0, 599]).await?;
     happened(shop, products[2], "2026-03-09T14:00:00Z", [100, 0, 0]).await?;
     happened(shop, products[3], "2026-03-10T00:00:00Z", [0, -3, -500]).await?;
     happened(shop, products[4], "2026-02-17T00:00:00Z", [30, 0, 0]).await?;

@@ -95,6 +95,28 @@ pub(crate) async fn add_counts(
     Ok(())
 }
 
+/// Folds up to `additions_max` batches' additions to the hours, the oldest first, in one transaction; answers how many.
+pub(crate) async fn fold_hours(
+    connection: &mut PgConnection,
+    additions_max: u32,
+) -> Result<u64, sqlx::Error> {
+    let folded: i64 = sqlx::query_scalar("select metrics.fold_hours($1)")
+        .bind(i32::try_from(additions_max).unwrap_or(i32::MAX))
+        .fetch_one(connection)
+        .await?;
+    Ok(folded.cast_unsigned())
+}
+
+/// How many additions are not folded yet, and for how many seconds the oldest of them.
+pub(crate) async fn measure_additions(connection: &mut PgConnection) -> Result<(i64, f64), sqlx::Error> {
+    sqlx::query_as(
+        "select count(*), greatest(0, coalesce(extract(epoch from clock_timestamp() - min(added_at)), 0))::float8
+           from metrics.hourly_addition",
+    )
+    .fetch_one(connection)
+    .await
+}
+
 /// Adds to the tallies of a partition alone.
 pub(crate) async fn add_applied(tx: &mut PgConnection, tally: &Tally<'_>) -> Result<(), sqlx::Error> {
     tally.bind(sqlx::query("select metrics.add_applied($1, $2, $3, $4, $5)")).execute(tx).await?;

@@ -151,12 +151,12 @@ pub(super) async fn load_sums(connection: &mut PgConnection) -> Result<Sums, sql
     .await
 }
 
-/// What `product_metrics_hourly` sums up to.
+/// What happened by the hour, folded or not, sums up to.
 pub(super) async fn load_hourly_sums(connection: &mut PgConnection) -> Result<Sums, sqlx::Error> {
     sqlx::query_as(
         "select coalesce(sum(like_count), 0)::bigint as likes, coalesce(sum(sales_count), 0)::bigint as sales,
                 coalesce(sum(sales_amount), 0)::bigint as amount, coalesce(sum(view_count), 0)::bigint as views
-           from metrics.product_metrics_hourly",
+           from metrics.product_hour",
     )
     .fetch_one(connection)
     .await

@@ -29,7 +29,9 @@ const METRICS: &str = "
     insert into metrics.product_metrics (product_id, like_count, sales_count, sales_amount, view_count)
     values (1, 2, 3, 300, 2), (2, 0, 4, 200, 1);
     insert into metrics.product_metrics_hourly (product_id, hour, like_count, sales_count, sales_amount, view_count)
-    values (1, '2026-01-01', 2, 3, 300, 2), (2, '2026-01-01', 0, 4, 200, 1);
+    values (1, '2026-01-01', 2, 3, 300, 2);
+    insert into metrics.hourly_addition (products, hours, likes, sales, amounts, views)
+    values ('{2}', '{1767225600}', '{0}', '{4}', '{200}', '{1}');
     insert into metrics.product_stock (product_id, sold_out, version) values (1, true, 8);
     insert into metrics.applied (topic, partition, kind, events, units)
     values ('catalog-events', 0, 'ProductLiked', 2, 2), ('order-events', 0, 'OrderCompleted', 2, 8),
@@ -214,6 +216,7 @@ async fn a_planted_difference_is_found_and_named() -> anyhow::Result<()> {
             "update metrics.product_metrics_hourly set view_count = view_count + DELTA where product_id = 1",
             "BROKEN sum of view",
         ),
+        ("update metrics.hourly_addition set likes = array[likes[1] + DELTA]", "BROKEN sum of like"),
     ];
     for (plant, named) in plants {
         let plant_in = async |by: &str| {

@@ -20,12 +20,13 @@ pub(super) fn start(process: &mut Process<'_>) -> anyhow::Result<()> {
         pool: database::pool(&pool, Role::Streamer.name())?,
         cache: process.cache()?,
         breaker: config.cache_breaker(),
+        sweeper: config.sweeper.clone(),
+        hourly: config.hourly,
     };
     let health = commerce_streamer::start(
         &config.streamer.consumers,
         |group, topics| config.consumer(group, topics),
         &parts,
-        config.sweeper.clone(),
         &mut process.lifecycle,
     )
     .context("streamer.consumers")?;

@@ -151,7 +151,7 @@ async fn without_counts_pages_are_served_and_say_so() -> anyhow::Result<()> {
     let cup = product(&shop, "컵", "공방", 5).await?;
     shop.connect()
         .await?
-        .execute("drop table metrics.product_metrics, metrics.product_metrics_hourly")
+        .execute("drop table metrics.product_metrics, metrics.product_metrics_hourly cascade")
         .await?;
     let page = show(&shop, &format!("/products/{cup}")).await?;
     assert_eq!(page.status, StatusCode::OK);

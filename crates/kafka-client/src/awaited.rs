@@ -115,6 +115,8 @@ impl OpenCall<'_> {
     /// The first record that was refused; others of the call may be stored.
     pub async fn stored(mut self) -> Result<(), PublishError> {
         self.producer.waiting.answered(self.number, Ok(()));
+        // Who waits has nothing more to send.
+        self.producer.producer.hurry();
         let answer = match self.answer.take() {
             Some(answer) => answer.await.unwrap_or(Err(DeliveryError::Dropped)),
             None => Err(DeliveryError::Dropped),

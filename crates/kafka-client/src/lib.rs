@@ -8,6 +8,7 @@ mod consumer;
 pub mod failpoint;
 mod failure;
 mod headers;
+mod hurry;
 mod murmur2;
 mod polled;
 mod producer;

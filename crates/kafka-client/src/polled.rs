@@ -39,7 +39,7 @@ impl<C: ProducerContext + 'static> Polled<C> {
         Ok(Self { native, stop, thread: Some(thread) })
     }
 
-    pub(crate) fn native(&self) -> &BaseProducer<C> {
+    pub(crate) fn native(&self) -> &Arc<BaseProducer<C>> {
         &self.native
     }
 }

@@ -5,7 +5,7 @@
 //! [`AwaitedProducer`](crate::AwaitedProducer)) and any allocation of our own for each record.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
@@ -16,6 +16,7 @@ use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerConte
 use thiserror::Error;
 
 use crate::failure::{Refusal, Trouble, Verdict, judge};
+use crate::hurry::Hurry;
 use crate::polled::Polled;
 use crate::settings::ClientSettings;
 use crate::weak::{WeakSetting, refuse_weak_settings};
@@ -25,7 +26,7 @@ use crate::weak::{WeakSetting, refuse_weak_settings};
 pub struct ProducerSettings {
     /// Brokers and free options.
     pub client: ClientSettings,
-    /// Longest wait for a fuller request.
+    /// Longest wait for a fuller request, unless [`Producer::hurry`] is called. In whole milliseconds.
     pub linger: Duration,
     /// `none`, `lz4`, `zstd`, `gzip` or `snappy`.
     pub compression: String,
@@ -255,6 +256,8 @@ pub enum ProducerError {
 /// Dropping it gives up what is not yet acknowledged (reported as [`DeliveryError::Dropped`]) and may block for half
 /// a second.
 pub struct Producer<S: DeliverySink> {
+    /// Nothing where nothing lingers.
+    hurry: Option<Hurry>,
     polled: Polled<Context<S>>,
 }
 
@@ -271,7 +274,9 @@ impl<S: DeliverySink> Producer<S> {
         refuse_weak_settings(&settings.client.options)?;
         let polled =
             Polled::new(&settings.config(gap), Context::new(sink)).map_err(ProducerError::Settings)?;
-        Ok(Self { polled })
+        let hurry = (!settings.linger.is_zero()).then(|| Hurry::new(Arc::clone(polled.native())));
+        let hurry = hurry.transpose().map_err(ProducerError::Settings)?;
+        Ok(Self { hurry, polled })
     }
 
     /// Hands the record over, copying it; its acknowledgement is reported to the sink under `batch`.
@@ -292,6 +297,20 @@ impl<S: DeliverySink> Producer<S> {
             native.headers = Some(headers);
         }
         self.polled.native().send(native).map_err(|(error, _)| self.send_error(&error, record.topic))
+    }
+
+    /// What was accepted before this call does not linger for a fuller request: there is nothing more to send now. Does not wait.
+    pub fn hurry(&self) {
+        if let Some(hurry) = &self.hurry {
+            hurry.hurry();
+        }
+    }
+
+    /// What is accepted from now on may linger: there is more to come.
+    pub fn linger(&self) {
+        if let Some(hurry) = &self.hurry {
+            hurry.linger();
+        }
     }
 
     /// Waits until everything accepted is acknowledged or refused. Blocks the thread.

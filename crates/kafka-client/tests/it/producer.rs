@@ -10,7 +10,7 @@ use kafka_client::{
     AwaitedProducer, ClientSettings, DeliveryError, DeliverySink, OutgoingRecord, Producer, ProducerSettings,
     PublishError, Refusal, SendError, StoredRecord, TopicReader, murmur2,
 };
-use testkit::TestTopics;
+use testkit::{TestTopics, eventually};
 
 const PARTITIONS: i32 = 6;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -88,6 +88,33 @@ async fn every_record_is_acknowledged_once_under_its_batch_and_stored_in_order()
         let number: usize = String::from_utf8(record.value.unwrap_or_default())?.parse()?;
         assert!(last.insert(record.partition, number).is_none_or(|before| before < number));
     }
+    Ok(())
+}
+
+/// A record lingers for longer than anybody waits here, unless there is no more to come.
+#[tokio::test]
+async fn what_was_accepted_before_a_hurry_does_not_linger() -> Result<()> {
+    let (mut settings, topic) = topic(&[]).await?;
+    settings.linger = Duration::from_secs(900);
+    let outcomes = Outcomes::default();
+    let producer = Producer::new(&settings, outcomes.clone())?;
+    for number in 0..20 {
+        producer.try_send(&record(&topic, "1", b"first"), number)?;
+        // Some behind their first acknowledgement, some beside it.
+        if number % 2 == 0 {
+            producer.try_send(&record(&topic, "2", b"second"), number)?;
+            producer.hurry();
+            eventually("the records are stored", async || Ok((outcomes.of(number) == (2, 0)).then_some(())))
+                .await?;
+        }
+        producer.hurry();
+        if number == 10 {
+            producer.linger();
+        }
+    }
+    eventually("the last one is stored", async || Ok((outcomes.of(19) == (1, 0)).then_some(()))).await?;
+    let awaited = AwaitedProducer::new(&settings)?;
+    awaited.send_all(&[record(&topic, "1", b"awaited")]).await?;
     Ok(())
 }
 

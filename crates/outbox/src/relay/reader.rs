@@ -68,6 +68,10 @@ pub(crate) struct Reader<'s> {
     writer: RecordWriter,
     flush: Flush,
     pace: Pace,
+    /// Rows were sent since the producer was last told that there are no more to come.
+    is_lingering: bool,
+    /// The window before was not the last one.
+    is_behind: bool,
 }
 
 /// A window that is being read.
@@ -110,18 +114,37 @@ impl<'s> Reader<'s> {
     ) -> Self {
         let pace = Pace::new(around.settings.busy_pause, around.settings.idle_pause_max);
         let flush = Flush::new(around.options.clone());
-        Self { around, connection, groups, parking, careful, writer: RecordWriter::new(), flush, pace }
+        let writer = RecordWriter::new();
+        Self {
+            around,
+            connection,
+            groups,
+            parking,
+            careful,
+            writer,
+            flush,
+            pace,
+            is_lingering: false,
+            is_behind: false,
+        }
     }
 
     /// Reads window after window until it is stopped.
     pub(crate) async fn run(&mut self) -> Result<(), SessionError> {
         while !self.around.stop.is_cancelled() {
             let found = self.read_next().await?;
+            self.is_behind = found == Found::More;
+            if self.is_behind {
+                self.around.producer.linger();
+            } else if std::mem::take(&mut self.is_lingering) {
+                self.around.producer.hurry();
+            }
             let pause = self.pace.after(found);
             if !pause.is_zero() {
                 self.pause(pause).await;
             }
         }
+        self.around.producer.hurry();
         Ok(())
     }
 
@@ -152,7 +175,9 @@ impl<'s> Reader<'s> {
             rows: 0,
             batch: None,
         };
-        if !self.read_window(&mut window).await? {
+        let is_whole = self.read_window(&mut window).await?;
+        self.is_lingering |= window.rows > 0;
+        if !is_whole {
             return Ok(Found::Nothing);
         }
         self.groups.advance(end);
@@ -208,7 +233,7 @@ impl<'s> Reader<'s> {
     }
 
     async fn send_rows(&mut self, window: &mut Window) -> Result<Streamed, SessionError> {
-        let Self { around, connection, parking, writer, flush, .. } = self;
+        let Self { around, connection, parking, writer, flush, is_behind, .. } = self;
         let (events_max, bytes_max) = (around.settings.batch_events_max, around.settings.batch_bytes_max());
         let read = if parking.keys() > 0 { WindowRead::Whole } else { WindowRead::Sent };
         let mut rows = stream_window(connection, &window.bounds(), window.last_id, read);
@@ -242,6 +267,10 @@ impl<'s> Reader<'s> {
             }
             window.last_id = event.id;
             window.rows += 1;
+            // Most windows are the last one, and told so early the producer is awake by their end.
+            if window.rows == 1 && !*is_behind {
+                around.producer.hurry();
+            }
             batch.contents.events += 1;
             batch.contents.bytes += event.bytes();
             if batch.contents.events >= events_max || batch.contents.bytes >= bytes_max {

@@ -202,10 +202,7 @@ impl Relay {
         epochs: &BTreeMap<i16, i64>,
     ) -> Result<(), SessionError> {
         let stop = around.stop;
-        let mut producer = self.producer_settings();
-        // Who waits for each page has nothing to gather.
-        producer.linger = Duration::ZERO;
-        let mut careful = Careful::new(producer, self.caution.clone());
+        let mut careful = Careful::new(self.producer_settings(), self.caution.clone());
         let is_left = release(&mut connection, &mut careful, &around, epochs).await?;
         let shards: Vec<i16> = epochs.keys().copied().collect();
         let blocked = load_blocked_keys(&mut connection, &shards).await.map_err(SessionError::Database)?;

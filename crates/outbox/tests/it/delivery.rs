@@ -1,5 +1,7 @@
 //! What a published record looks like, and that it is published.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use outbox::{AppendLimits, Nudge};
 use sqlx::Connection;
@@ -42,6 +44,26 @@ async fn a_record_carries_key_payload_and_description() -> Result<()> {
     }
     assert!(record.sequence()? < found[1].sequence()?);
     assert_eq!(found[1].payload, None);
+    relay.stop().await?;
+    fixture.remove().await
+}
+
+/// The producer would wait for a fuller request for longer than anybody waits here.
+#[tokio::test]
+async fn events_linger_only_while_there_are_more_to_come() -> Result<()> {
+    let fixture = Fixture::new().await?;
+    let mut settings = fixture.settings("a");
+    settings.producer.linger = Duration::from_secs(900);
+    let windows = 3 * settings.batch_events_max;
+    let relay = fixture.relay_with(settings);
+    let mut connection = fixture.database.connect().await?;
+    let mut count = 0;
+    for events in [1, 1, windows, 1, windows + 1] {
+        fixture.append(&mut connection, &fixture.events(events, 7)).await?;
+        count += events;
+        assert_eq!(fixture.found_at_least(count).await?.len(), count);
+    }
+    fixture.settled().await?;
     relay.stop().await?;
     fixture.remove().await
 }

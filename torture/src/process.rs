@@ -55,8 +55,8 @@ impl Worker {
     /// Asks it to stop, as soon as it can be asked.
     pub(crate) async fn terminate(&mut self) -> Result<()> {
         if let Some(mut output) = self.silent.take() {
-            // Nothing comes from one that has died instead.
-            output.read(&mut [0; LISTENING.len()]).await?;
+            // Nothing comes from one that has died instead, which whoever waits for its end is told.
+            let _ = output.read_exact(&mut [0; LISTENING.len()]).await;
         }
         self.signal("TERM").await
     }

@@ -164,7 +164,7 @@ async fn on_stage(settings: &RunSettings, stage: &Arc<Stage>) -> Result<Outcome>
         outcome.violations.insert("snapshots whose sums disagree", wrong);
     }
     (outcome.snapshots, outcome.first, outcome.took) = (snapshots, first, begun.elapsed());
-    if outcome.violations.is_empty() {
+    if outcome.violations.is_empty() && outcome.unreached.is_empty() {
         members.remove_logs();
     } else {
         outcome.logs = Some(members.log_files());

@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use sqlx::{Connection as _, PgConnection};
 use testkit::eventually_within;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::member_process::SESSION_TIMEOUT;
 use super::members::{KILLED, Members};
@@ -24,14 +25,18 @@ const REACH_MAX: Duration = Duration::from_secs(30);
 /// Pause between two operators.
 const OPERATORS_PAUSE: Duration = Duration::from_millis(50);
 /// A point that was not reached is tried so often.
-const REACHES_MAX: u32 = 3;
+const REACHES_MAX: u32 = 5;
 /// A frozen member is thawed after this time at the earliest.
 const FREEZE: Duration = SESSION_TIMEOUT.saturating_add(Duration::from_secs(2));
-/// After some batches, a worker waits with the next one before it asks for the stored offset; it begins to within
-/// [`HOLD_WITHIN`], and waits until the member is thawed.
-const HOLDS_BATCH: &str = "inbox.before_fence=10*off->1*sleep(8000)->off";
-const HOLDS_LOCK: &str = "inbox.after_dedup=10*off->1*sleep(8000)->off";
-const HOLD_WITHIN: Duration = Duration::from_secs(1);
+/// Where a worker waits with a batch: before it asks for the stored offset, or with all its locks.
+const HOLDS_BATCH: &str = "inbox.before_fence";
+const HOLDS_LOCK: &str = "inbox.after_dedup";
+/// After some batches it says that it waits with the next one, which comes within this time; it waits until it is thawed.
+const HOLD_WITHIN: Duration = Duration::from_secs(2);
+/// Longest wait for those batches.
+const HOLD_MAX: Duration = Duration::from_secs(30);
+/// So long the member that holds it learns nothing from its group: whoever is thawed is to be refused by the fence.
+const DEAF: &str = "consumer.before_revoke=sleep(3000)";
 /// What a member says when the fence has refused it.
 const REFUSED: &str = "another owner moved the offset";
 /// How long members come and go.
@@ -133,8 +138,15 @@ impl Troublemaker<'_> {
     async fn freeze(&mut self, slot: usize, hold: &str) -> Result<bool> {
         for _ in 0..REACHES_MAX {
             self.members.kill(slot).await?;
-            self.members.start(slot, Some(hold))?;
+            let mark = Uuid::now_v7();
+            let hold = format!("{hold}=10*off->1*print({mark})->1*sleep(8000)->off;{DEAF}");
+            self.members.start(slot, Some(&hold))?;
             self.members.owns(slot).await?;
+            let mark = mark.to_string();
+            eventually_within(HOLD_MAX, "the member is about to hold a batch", async || {
+                Ok(self.members.has_logged(&mark).then_some(()))
+            })
+            .await?;
             tokio::time::sleep(HOLD_WITHIN).await;
             self.members.signal(slot, "STOP").await?;
             tokio::time::sleep(FREEZE).await;

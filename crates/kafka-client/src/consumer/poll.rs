@@ -20,6 +20,7 @@ use super::context::{Context, Rebalance, list};
 use super::lane::{Lane, Trouble, Turn};
 use super::share::Budget;
 use super::{Command, ConsumerEvent, ConsumerSettings, Start, TopicPartition, Waker};
+use crate::failpoint::kill_point;
 
 /// Longest sleep of the thread: how stale its sign of life may be.
 const PAUSE_MAX: Duration = Duration::from_millis(200);
@@ -148,6 +149,7 @@ impl PollThread {
                     self.send(ConsumerEvent::Assigned { rebalance: number, partitions });
                 }
                 Rebalance::Revoke { partitions, lost } => {
+                    kill_point("consumer.before_revoke");
                     for origin in &partitions {
                         self.state.lanes.remove(origin);
                     }

@@ -30,7 +30,8 @@ select r.product_id, to_timestamp(r.hour), r.likes, r.sales, r.amount, r.views
        as r (product_id, hour, likes, sales, amount, views);
 
 -- Adds a batch. A function, as its plans are made once for a session: planning was half of the work of a small batch. Rows are one a
--- product, or one a product and hour; those of products are sorted, so that concurrent batches cannot deadlock.
+-- product, or one a product and hour; those of products are sorted, so that concurrent batches cannot deadlock. Without arrays of the
+-- hours, but for which they are, each product's counts are of one hour.
 create or replace function metrics.add_counts(
     products bigint[], likes bigint[], sales bigint[], amounts bigint[], views bigint[],
     hour_products bigint[], hours bigint[], hour_likes bigint[], hour_sales bigint[], hour_amounts bigint[], hour_views bigint[])
@@ -48,7 +49,9 @@ begin
            view_count   = m.view_count   + excluded.view_count,
            updated_at   = clock_timestamp();
     insert into metrics.hourly_addition (products, hours, likes, sales, amounts, views)
-    values (hour_products, hours, hour_likes, hour_sales, hour_amounts, hour_views);
+    values (coalesce(hour_products, add_counts.products), add_counts.hours, coalesce(hour_likes, add_counts.likes),
+            coalesce(hour_sales, add_counts.sales), coalesce(hour_amounts, add_counts.amounts),
+            coalesce(hour_views, add_counts.views));
 end
 $$;
 

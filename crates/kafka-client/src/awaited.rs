@@ -7,9 +7,8 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use crate::producer::{
-    DeliveryError, DeliverySink, Gap, OutgoingRecord, Producer, ProducerError, ProducerSettings, SendError,
-};
+use crate::outcome::{DeliveryError, SendError};
+use crate::producer::{DeliverySink, Gap, OutgoingRecord, Producer, ProducerError, ProducerSettings};
 
 /// Pause before a record is offered again to a full queue.
 const QUEUE_PAUSE: Duration = Duration::from_millis(1);

@@ -10,6 +10,7 @@ mod failure;
 mod headers;
 mod hurry;
 mod murmur2;
+mod outcome;
 mod polled;
 mod producer;
 mod reader;
@@ -24,10 +25,8 @@ pub use consumer::{
 };
 pub use failure::{Refusal, Trouble};
 pub use murmur2::murmur2;
-pub use producer::{
-    DeliveryError, DeliverySink, FailedRecord, OutgoingRecord, Producer, ProducerError, ProducerSettings,
-    SendError,
-};
+pub use outcome::{DeliveryError, FailedRecord, SendError};
+pub use producer::{DeliverySink, OutgoingRecord, Producer, ProducerError, ProducerSettings};
 pub use reader::{ReadError, StoredRecord, TopicReader};
 pub use settings::ClientSettings;
 pub use topic_id::TopicId;

@@ -45,7 +45,6 @@ pub(crate) struct Applied {
 /// The columns of `rows` as arrays for `unnest`.
 struct Columns {
     product_ids: Vec<i64>,
-    hours: Vec<i64>,
     likes: Vec<i64>,
     sales: Vec<i64>,
     amounts: Vec<i64>,
@@ -56,7 +55,6 @@ impl From<&[Row]> for Columns {
     fn from(rows: &[Row]) -> Self {
         Self {
             product_ids: rows.iter().map(|row| row.product_id).collect(),
-            hours: rows.iter().map(|row| row.hour).collect(),
             likes: rows.iter().map(|row| row.counts.likes).collect(),
             sales: rows.iter().map(|row| row.counts.sales).collect(),
             amounts: rows.iter().map(|row| row.counts.amount).collect(),
@@ -66,7 +64,7 @@ impl From<&[Row]> for Columns {
 }
 
 /// Adds a batch in one round trip, as a small one costs little else: `totals` to the all-time counters, `hourly` to those of the
-/// hours, `tally` to the partition's. Rows are one a product, or one a product and hour, sorted, so that concurrent batches cannot
+/// hours, `tally` to the partition's. Rows are one a product, or one a product and hour, with the same sums, and sorted, so that concurrent batches cannot
 /// deadlock.
 pub(crate) async fn add_counts(
     tx: &mut PgConnection,
@@ -74,7 +72,10 @@ pub(crate) async fn add_counts(
     hourly: &[Row],
     tally: &Tally<'_>,
 ) -> Result<(), sqlx::Error> {
-    let (totals, hourly) = (Columns::from(totals), Columns::from(hourly));
+    // Almost every batch is of one hour, and then they are the same rows.
+    let apart = (totals.len() != hourly.len()).then(|| Columns::from(hourly));
+    let hours: Vec<i64> = hourly.iter().map(|row| row.hour).collect();
+    let totals = Columns::from(totals);
     let statement = "select metrics.add_counts($6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16),
                             metrics.add_applied($1, $2, $3, $4, $5)";
     tally
@@ -84,12 +85,12 @@ pub(crate) async fn add_counts(
         .bind(totals.sales)
         .bind(totals.amounts)
         .bind(totals.views)
-        .bind(hourly.product_ids)
-        .bind(hourly.hours)
-        .bind(hourly.likes)
-        .bind(hourly.sales)
-        .bind(hourly.amounts)
-        .bind(hourly.views)
+        .bind(apart.as_ref().map(|columns| &columns.product_ids[..]))
+        .bind(hours)
+        .bind(apart.as_ref().map(|columns| &columns.likes[..]))
+        .bind(apart.as_ref().map(|columns| &columns.sales[..]))
+        .bind(apart.as_ref().map(|columns| &columns.amounts[..]))
+        .bind(apart.as_ref().map(|columns| &columns.views[..]))
         .execute(tx)
         .await?;
     Ok(())

@@ -31,8 +31,10 @@ select r.product_id, to_timestamp(r.hour), r.likes, r.sales, r.amount, r.views
 
 -- Adds a batch. A function, as its plans are made once for a session: planning was half of the work of a small batch. Rows are one a
 -- product, or one a product and hour; those of products are sorted, so that concurrent batches cannot deadlock. Without arrays of the
--- hours, but for which they are, each product's counts are of one hour.
-create or replace function metrics.add_counts(
+-- hours, but for which they are, each product's counts are of one hour. It has another name than the function before, which would take such
+-- a call for a batch without hours.
+drop function metrics.add_counts(bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[]);
+create function metrics.add_batch(
     products bigint[], likes bigint[], sales bigint[], amounts bigint[], views bigint[],
     hour_products bigint[], hours bigint[], hour_likes bigint[], hour_sales bigint[], hour_amounts bigint[], hour_views bigint[])
 returns void
@@ -49,9 +51,9 @@ begin
            view_count   = m.view_count   + excluded.view_count,
            updated_at   = clock_timestamp();
     insert into metrics.hourly_addition (products, hours, likes, sales, amounts, views)
-    values (coalesce(hour_products, add_counts.products), add_counts.hours, coalesce(hour_likes, add_counts.likes),
-            coalesce(hour_sales, add_counts.sales), coalesce(hour_amounts, add_counts.amounts),
-            coalesce(hour_views, add_counts.views));
+    values (coalesce(hour_products, add_batch.products), add_batch.hours, coalesce(hour_likes, add_batch.likes),
+            coalesce(hour_sales, add_batch.sales), coalesce(hour_amounts, add_batch.amounts),
+            coalesce(hour_views, add_batch.views));
 end
 $$;
 

@@ -76,7 +76,7 @@ pub(crate) async fn add_counts(
     let apart = (totals.len() != hourly.len()).then(|| Columns::from(hourly));
     let hours: Vec<i64> = hourly.iter().map(|row| row.hour).collect();
     let totals = Columns::from(totals);
-    let statement = "select metrics.add_counts($6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16),
+    let statement = "select metrics.add_batch($6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16),
                             metrics.add_applied($1, $2, $3, $4, $5)";
     tally
         .bind(sqlx::query(statement))

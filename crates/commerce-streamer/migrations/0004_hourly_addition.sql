@@ -31,9 +31,8 @@ select r.product_id, to_timestamp(r.hour), r.likes, r.sales, r.amount, r.views
 
 -- Adds a batch. A function, as its plans are made once for a session: planning was half of the work of a small batch. Rows are one a
 -- product, or one a product and hour; those of products are sorted, so that concurrent batches cannot deadlock. Without arrays of the
--- hours, but for which they are, each product's counts are of one hour. It has another name than the function before, which would take such
--- a call for a batch without hours.
-drop function metrics.add_counts(bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[]);
+-- hours, but for which they are, each product's counts are of one hour. It has another name than add_counts, which
+-- processes of the version before go on calling, and which would take such a call for a batch without hours.
 create function metrics.add_batch(
     products bigint[], likes bigint[], sales bigint[], amounts bigint[], views bigint[],
     hour_products bigint[], hours bigint[], hour_likes bigint[], hour_sales bigint[], hour_amounts bigint[], hour_views bigint[])

@@ -1,6 +1,6 @@
 -- What every batch does, as functions: their plans are made once for a session, by the settings that stand here, and not for each
--- batch. For small ones planning was a third of the server's work. Blocks are found one after the other, each by its key (a lateral
--- look with a lock or an offset is no join): a plan for all of them that was made while the table was empty would read it whole later.
+-- batch. For small ones planning was a third of the server's work. Blocks are read and written one by one, each by its key: a plan
+-- for all of them that was made while the table was empty would read it whole later.
 
 -- Those of the blocks that exist, locked in the order in which they are given.
 create function inbox.lock_blocks(of_group smallint, sources smallint[], lanes smallint[], blocks bigint[])
@@ -10,14 +10,16 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 begin
-    return query
-    select e.source_id, e.lane, e.block, e.bits
-      from unnest(sources, lanes, blocks) as wanted (source_id, lane, block)
-     cross join lateral (
-           select h.* from inbox.event_handled h
-            where h.consumer_group = of_group and h.source_id = wanted.source_id and h.lane = wanted.lane
-              and h.block = wanted.block
-              for update) as e;
+    for place in 1 .. cardinality(blocks) loop
+        select e.source_id, e.lane, e.block, e.bits into source_id, lane, block, bits
+          from inbox.event_handled e
+         where e.consumer_group = of_group
+           and e.source_id = sources[place] and e.lane = lanes[place] and e.block = blocks[place]
+           for update;
+        if found then
+            return next;
+        end if;
+    end loop;
 end
 $$;
 
@@ -53,22 +55,18 @@ returns bigint
 language plpgsql
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
-set enable_memoize = off
 as $$
 declare
-    written bigint;
+    written bigint := 0;
 begin
-    update inbox.event_handled e set bits = found.bits
-      from (select h.ctid as place, wanted.bits
-              from unnest(sources, lanes, blocks, merged) as wanted (source_id, lane, block, bits)
-             cross join lateral (
-                   select h.ctid from inbox.event_handled h
-                    where h.consumer_group = of_group and h.source_id = wanted.source_id and h.lane = wanted.lane
-                      and h.block = wanted.block
-                   offset 0) as h
-           ) as found
-     where e.ctid = found.place;
-    get diagnostics written = row_count;
+    for place in 1 .. cardinality(blocks) loop
+        update inbox.event_handled e set bits = merged[place]
+         where e.consumer_group = of_group
+           and e.source_id = sources[place] and e.lane = lanes[place] and e.block = blocks[place];
+        if found then
+            written := written + 1;
+        end if;
+    end loop;
     return written;
 end
 $$;

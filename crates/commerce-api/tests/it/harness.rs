@@ -315,7 +315,6 @@ async fn create_metrics(database: &TestDatabase) -> anyhow::Result<()> {
     for migration in [
         include_str!("../../../commerce-streamer/migrations/0001_metrics.sql"),
         include_str!("../../../commerce-streamer/migrations/0002_hourly_by_hour.sql"),
-        include_str!("../../../commerce-streamer/migrations/0003_add_counts.sql"),
         include_str!("../../../commerce-streamer/migrations/0004_hourly_addition.sql"),
     ] {
         sqlx::raw_sql(migration).execute(&mut connection).await?;

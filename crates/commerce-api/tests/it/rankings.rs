@@ -29,44 +29,35 @@ fn choices() -> anyhow::Result<Choices> {
 }
 
 /// What happened to a product in an hour.
-async fn happened(
-    shop: &TestShop,
-    product_id: i64,
-    hour: &str,
-    [views, likes, amount]: [i64; 3],
-) -> anyhow::Result<()> {
-    sqlx::query(
+async fn happened(shop: &TestShop, product_id: i64, hour: &str, counts: [i64; 3]) -> anyhow::Result<()> {
+    let statement =
         "insert into metrics.product_metrics_hourly (product_id, hour, view_count, like_count, sales_amount)
-         values ($1, $2::timestamptz, $3, $4, $5)",
-    )
-    .bind(product_id)
-    .bind(hour.parse::<DateTime<Utc>>()?)
-    .bind(views)
-    .bind(likes)
-    .bind(amount)
-    .execute(&mut shop.connect_metrics().await?)
-    .await?;
-    Ok(())
+                     values ($1, $2, $3, $4, $5)";
+    insert(shop, statement, product_id, hour, counts).await
 }
 
 /// The same, by a batch that is not folded yet.
-async fn added(
+async fn added(shop: &TestShop, product_id: i64, hour: &str, counts: [i64; 3]) -> anyhow::Result<()> {
+    let statement = "insert into metrics.hourly_addition (products, hours, views, likes, amounts, sales)
+                     values (array[$1], array[extract(epoch from $2)::bigint], array[$3], array[$4], array[$5], array[0])";
+    insert(shop, statement, product_id, hour, counts).await
+}
+
+async fn insert(
     shop: &TestShop,
+    statement: &'static str,
     product_id: i64,
     hour: &str,
     [views, likes, amount]: [i64; 3],
 ) -> anyhow::Result<()> {
-    sqlx::query(
-        "insert into metrics.hourly_addition (products, hours, likes, sales, amounts, views)
-         values (array[$1], array[$2], array[$3], array[0], array[$4], array[$5])",
-    )
-    .bind(product_id)
-    .bind(hour.parse::<DateTime<Utc>>()?.timestamp())
-    .bind(likes)
-    .bind(amount)
-    .bind(views)
-    .execute(&mut shop.connect_metrics().await?)
-    .await?;
+    sqlx::query(statement)
+        .bind(product_id)
+        .bind(hour.parse::<DateTime<Utc>>()?)
+        .bind(views)
+        .bind(likes)
+        .bind(amount)
+        .execute(&mut shop.connect_metrics().await?)
+        .await?;
     Ok(())
 }
 

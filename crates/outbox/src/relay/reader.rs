@@ -33,6 +33,7 @@ use crate::nudge::Nudge;
 use crate::store::parked::ParkedEvent;
 use crate::store::window::{
     NextEnd, StoredEvent, WholeEvent, WindowBounds, WindowRead, connect_reader, load_next_end, stream_window,
+    was_flushed,
 };
 
 /// A statement that waits longer for room is ended and begun again later: while it is open, its snapshot keeps the
@@ -239,7 +240,9 @@ impl<'s> Reader<'s> {
         let mut rows = stream_window(connection, &window.bounds(), window.last_id, read);
         loop {
             let Some(row) = next_row(&mut rows).await? else { return Ok(Streamed::All) };
-            if let Some(log_end) = window.unflushed.take() {
+            if let Some(log_end) = window.unflushed.take()
+                && !was_flushed(&row).map_err(SessionError::Database)?
+            {
                 flush.wait_for(&log_end).await?;
             }
             let event = StoredEvent::from_row(&row).map_err(SessionError::Database)?;
@@ -294,6 +297,9 @@ impl<'s> Reader<'s> {
         // A nudge does not shorten the busy pause: under load there is one for each commit.
         let busy = pause.min(settings.busy_pause);
         tokio::time::sleep(busy).await;
+        if pause == busy {
+            return;
+        }
         let rest = tokio::time::sleep(pause - busy);
         match nudge {
             Some(nudge) => tokio::select! {
@@ -322,6 +328,7 @@ impl Window {
             running: self.from.running().iter().map(u64::to_string).collect(),
             end: self.end.to_string(),
             shards: self.shards.to_vec(),
+            unflushed: self.unflushed.clone(),
         }
     }
 

@@ -48,7 +48,7 @@ impl RelaySettings {
             batch_events_max: 1_000,
             in_flight_events_max: 32_000,
             in_flight_bytes_max: 32 * 1024 * 1024,
-            busy_pause: Duration::from_micros(500),
+            busy_pause: Duration::from_millis(1),
             idle_pause_max: Duration::from_millis(50),
             position_interval: Duration::from_millis(10),
             parked_keys_max: 10_000,

@@ -71,6 +71,8 @@ pub(crate) struct WindowBounds {
     pub(crate) end: String,
     /// Shards to read.
     pub(crate) shards: Vec<i16>,
+    /// Nothing may be sent before the server's log is flushed up to here.
+    pub(crate) unflushed: Option<String>,
 }
 
 /// What is published of an event, in the order of [`StoredEvent::from_row`].
@@ -96,7 +98,7 @@ macro_rules! window_rows {
         concat!(
             "select ",
             $columns,
-            "
+            ", (select pg_current_wal_flush_lsn() >= $7::text::pg_lsn) as is_flushed
                from (select ",
             $columns,
             "
@@ -131,7 +133,7 @@ pub(crate) enum WindowRead {
 
 const SENT_ROWS: &str = window_rows!(sent_columns!(), "");
 const WHOLE_ROWS: &str = window_rows!(whole_columns!(), "");
-const WHOLE_PAGE: &str = window_rows!(whole_columns!(), " limit $7");
+const WHOLE_PAGE: &str = window_rows!(whole_columns!(), " limit $8");
 
 /// The rows of a window behind `after_id`, in order; the server sends as fast as they are taken.
 pub(crate) fn stream_window<'c>(
@@ -151,11 +153,19 @@ pub(crate) fn stream_window<'c>(
         .bind(bounds.running.clone())
         .bind(bounds.end.clone())
         .bind(bounds.shards.clone())
-        .bind(after_id);
+        .bind(after_id)
+        .bind(bounds.unflushed.clone());
     match limit {
         Some(limit) => query.bind(limit).fetch(connection),
         None => query.fetch(connection),
     }
+}
+
+/// Whether the row, any of its window, was read when the log was flushed: up to its [`WindowBounds::unflushed`]. The question
+/// travels with the rows because the answer has mostly become yes since their window's end was asked for.
+pub(crate) fn was_flushed(row: &PgRow) -> Result<bool, sqlx::Error> {
+    let is_flushed: Option<bool> = row.try_get("is_flushed")?;
+    Ok(is_flushed.unwrap_or(true))
 }
 
 /// A server and its timeline: within one, an id is handed out once.
@@ -249,7 +259,8 @@ impl WholeEvent {
 /// Settings of a connection that reads windows. Plans must not depend on statistics, because a table that was just
 /// filled has none. Workers would compete with the relay and the broker for the same cores. The window of a busy second
 /// is sorted in memory.
-const READER_OPTIONS: [(&str, &str); 4] = [
+const READER_OPTIONS: [(&str, &str); 5] = [
+    ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
     ("jit", "off"),
     ("max_parallel_workers_per_gather", "0"),

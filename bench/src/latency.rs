@@ -16,8 +16,8 @@ use crate::drain::TOPIC;
 use crate::figures::Figures;
 use crate::pipeline::{Pipeline, Role};
 
-/// How often the probe looks whether its event is visible.
-pub(crate) const PROBE_INTERVAL: Duration = Duration::from_micros(500);
+/// Pause of a probe before it looks again.
+const PROBE_PAUSE: Duration = Duration::from_micros(500);
 /// Time at the rate before anything is measured, in which the roles take their shards and partitions.
 pub(crate) const WARM_UP: Duration = Duration::from_secs(3);
 /// Connections that share the rate.
@@ -107,7 +107,7 @@ pub(crate) async fn measure(
             for role in roles.iter_mut() {
                 role.ensure_running()?;
             }
-            tokio::time::sleep(PROBE_INTERVAL).await;
+            probe_pause().await?;
         }
         anyhow::Ok(latencies)
     };
@@ -146,6 +146,17 @@ async fn write(
         done??;
     }
     Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "tokio's timer is too coarse for a probe")]
+fn sleep_precisely() {
+    std::thread::sleep(PROBE_PAUSE);
+}
+
+/// Waits until a probe looks again. On a thread, because tokio counts in milliseconds: its shortest sleeps take one to two of them,
+/// which would be counted as the pipeline's.
+pub(crate) async fn probe_pause() -> Result<()> {
+    Ok(tokio::task::spawn_blocking(sleep_precisely).await?)
 }
 
 /// Views of each product.

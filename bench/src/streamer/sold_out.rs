@@ -11,7 +11,7 @@ use sqlx::{Connection as _, PgConnection};
 use super::produce::{self, Kind};
 use crate::backlog::event_time;
 use crate::figures::Figures;
-use crate::latency::{PROBE_INTERVAL, quantile};
+use crate::latency::{probe_pause, quantile};
 use crate::pipeline::{Pipeline, Role};
 
 /// From one "sold out" to the next.
@@ -95,7 +95,7 @@ impl Shop {
             for role in &mut self.roles {
                 role.ensure_running()?;
             }
-            tokio::time::sleep(PROBE_INTERVAL).await;
+            probe_pause().await?;
         }
         Ok(committed.elapsed())
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use super::failure::Failure;
+use super::failure::{Failure, engine};
 use crate::store::source::{find_source, insert_source};
 
 /// How long a connection attempt may take.
@@ -35,6 +35,32 @@ impl Session {
             self.connection = Some(connect(&self.options).await.map_err(connecting)?);
         }
         self.connection.as_mut().ok_or_else(|| connecting(sqlx::Error::PoolClosed))
+    }
+
+    /// The connection for a batch, whose transaction begins and ends within messages of several statements.
+    ///
+    /// sqlx looks into none of them. It is told of a transaction once, so that it counts one for the life of the connection: a
+    /// projection that begins one of its own gets a savepoint, and not a warning and a commit in the middle of the batch.
+    ///
+    /// Its commits do not wait for the disk: what the server loses in a crash, offset and effect together, is still in the log and
+    /// read again (docs/adr/0014).
+    pub(crate) async fn batch_connection(&mut self) -> Result<&mut PgConnection, Failure> {
+        let connection = self.connection().await?;
+        if !connection.is_in_transaction() {
+            std::mem::forget(connection.begin().await.map_err(engine("begin"))?);
+            let ready = sqlx::raw_sql("rollback; set synchronous_commit = off").execute(&mut *connection);
+            ready.await.map_err(engine("set up"))?;
+        }
+        Ok(connection)
+    }
+
+    /// Ends a transaction of which a statement was refused.
+    pub(crate) async fn roll_back(&mut self) {
+        if let Some(connection) = &mut self.connection
+            && roll_back(connection).await.is_err()
+        {
+            self.disconnect();
+        }
     }
 
     /// Closes the connection, in whatever state it is. What was learnt may come from another server's past.
@@ -78,6 +104,12 @@ impl Session {
 
 fn connecting(source: sqlx::Error) -> Failure {
     Failure::Engine { doing: "connecting", source }
+}
+
+/// Ends a transaction that sqlx may not know of.
+pub(crate) async fn roll_back(connection: &mut PgConnection) -> Result<(), Failure> {
+    sqlx::raw_sql("rollback").execute(connection).await.map_err(engine("rollback"))?;
+    Ok(())
 }
 
 /// Connects, within a limit.

@@ -5,13 +5,14 @@ use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt as _;
 use kafka_client::TopicPartition;
-use sqlx::{Connection as _, PgConnection};
+use sqlx::PgConnection;
 
 use super::claims::{Bits, Block, Claims};
 use super::failure::{Failure, engine, is_refused};
-use super::memory::{Marked, Memory, all_written, outside};
+use super::memory::{Marked, Memory, outside};
 use super::order::{self, Order, order};
 use super::plan::{Fate, Identity, Plan, Rejection, panic_text};
+use super::session::roll_back;
 use super::span::Span;
 use super::work::Shared;
 use crate::dead_letter;
@@ -20,7 +21,7 @@ use crate::projection::{OrderingMode, Projection};
 use crate::store::blocked::{self, Topic};
 use crate::store::dead_letter::{NewLetter, insert_dead_letters};
 use crate::store::handled::insert_ids;
-use crate::store::progress::{self, Advance};
+use crate::store::progress::{self, Advance, Unfinished};
 
 /// What a transaction came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,36 +68,33 @@ pub(crate) struct Attempt<'a, E> {
 }
 
 impl<E: Send + Sync + 'static> Attempt<'_, E> {
-    /// Runs it. After a failure the connection may be in any state.
+    /// Runs it. After a failure the connection may be in any state; without one it has no transaction.
     pub(crate) async fn run<P: Projection<Event = E>>(
         &mut self,
         connection: &mut PgConnection,
         shared: &Shared<P>,
     ) -> Result<Ended, Failure> {
-        let origin = self.plan.batch.origin.clone();
         kill_point("inbox.before_fence");
         let is_told_first = is_sabotaged("inbox.position_first");
         if is_told_first {
-            self.tell_first(connection, &shared.settings.owner).await?;
+            self.tell_first(connection, shared).await?;
         }
-        let mut tx =
-            connection.begin_with("begin isolation level read committed").await.map_err(engine("begin"))?;
         let memory = Memory { group: self.group, sources: self.sources };
         let is_unfenced = is_told_first || is_sabotaged("inbox.no_fence");
         let expected = (!is_unfenced).then_some(self.span.expected);
-        let (stored, held) = self.lock(&mut tx, shared, memory, expected).await?;
+        let (stored, held) = self.begin_and_lock(connection, shared, memory, expected).await?;
         let believed = expected.unwrap_or(stored);
         if stored != believed {
-            tx.rollback().await.map_err(engine("rollback"))?;
+            roll_back(connection).await?;
             let had_committed = self.is_in_doubt && stored == self.span.next;
             return Ok(if had_committed { Ended::HadCommitted } else { Ended::Fenced { stored } });
         }
         kill_point("inbox.after_fence");
         let Held { order, claims, blocks } = held;
-        let settled = match memory.settle(&mut tx, claims, blocks).await? {
+        let settled = match memory.settle(connection, claims, blocks).await? {
             Marked::Settled(settled) => settled,
             Marked::Outside(records) => {
-                tx.rollback().await.map_err(engine("rollback"))?;
+                roll_back(connection).await?;
                 records.into_iter().for_each(|index| self.plan.reject(index, outside()));
                 return Ok(Ended::Rejected);
             }
@@ -104,40 +102,46 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
         kill_point("inbox.after_dedup");
         self.fresh.clone_from(&settled.fresh);
         self.take_events();
-        apply(&mut tx, shared, &origin, &self.applied).await?;
+        apply(connection, shared, &self.plan.batch.origin, &self.applied).await?;
         kill_point("inbox.after_upsert");
-        let dead_lettered = self.write_dead_letters(&mut tx, shared, &order).await?;
+        let dead_lettered = self.write_dead_letters(connection, shared, &order).await?;
         let halt = match self.halt {
             Some(flood) => Some(flood.to_owned()),
-            None => self.crowding(&mut tx, shared, &order).await?,
+            None => self.crowding(connection, shared, &order).await?,
         };
         let advance = advance(self.span, settled.fresh.len(), settled.duplicates, dead_lettered);
         let advance = Advance { expected: believed, ..advance };
-        let owner = &shared.settings.owner;
-        let written = progress::advance(
-            &mut tx,
-            self.group,
-            &origin,
-            &advance,
-            owner,
-            halt.as_deref(),
-            &settled.changed,
-        )
-        .await
-        .map_err(engine("advance"))?;
-        // The row is locked, so this is a bug or a rule of the database's owner; nothing is written.
-        all_written(written.ok_or(Failure::NoProgress)?, settled.changed.len())?;
         kill_point("inbox.before_commit");
-        answer("inbox.commit_answer_lost", tx.commit()).await.map_err(|error| {
-            if is_refused(&error) { Failure::Apply(error) } else { Failure::Commit(error) }
-        })?;
+        let finishing = self.finish(connection, shared, &advance, halt.as_deref(), &settled.changed);
+        answer("inbox.commit_answer_lost", finishing).await?;
         kill_point("inbox.after_commit");
         Ok(Ended::Committed { advance, waiting: order.waiting, halt })
     }
 
+    /// Moves the offset and commits.
+    async fn finish<P: Projection<Event = E>>(
+        &self,
+        connection: &mut PgConnection,
+        shared: &Shared<P>,
+        advance: &Advance,
+        halt: Option<&str>,
+        changed: &[(Block, Bits)],
+    ) -> Result<(), Failure> {
+        let (origin, owner) = (&self.plan.batch.origin, &shared.settings.owner);
+        let finished =
+            progress::finish_and_commit(connection, self.group, origin, advance, owner, halt, changed).await;
+        finished.map_err(|unfinished| match unfinished {
+            // The row is locked, so this is a bug or a rule of the database's owner; nothing is written.
+            Unfinished::Moved => Failure::NoProgress,
+            Unfinished::Before(error) => engine("advance")(error),
+            Unfinished::Commit(error) if is_refused(&error) => Failure::Apply(error),
+            Unfinished::Commit(error) => Failure::Commit(error),
+        })
+    }
+
     /// Locks the offset, then the keys of a strict projection, then blocks: releases lock in this order, too. Answers the stored
     /// offset; the rest is of use only if that is the expected one, or none is expected.
-    async fn lock<P: Projection<Event = E>>(
+    async fn begin_and_lock<P: Projection<Event = E>>(
         &self,
         tx: &mut PgConnection,
         shared: &Shared<P>,
@@ -150,7 +154,7 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
             claims = memory.claims(self.identities(&BTreeSet::new()));
         }
         let origin = &self.plan.batch.origin;
-        let locked = progress::lock(tx, self.group, origin, expected, claims.masks().keys());
+        let locked = progress::begin_and_lock(tx, self.group, origin, expected, claims.masks().keys());
         let (stored, mut blocks) = locked.await.map_err(engine("fence"))?.ok_or(Failure::NoProgress)?;
         let mut order = Order::default();
         if is_strict && expected.is_none_or(|expected| expected == stored) {
@@ -162,13 +166,14 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
     }
 
     /// What a consumer does that tells how far it is before it is there: wrong on purpose.
-    async fn tell_first(&self, connection: &mut PgConnection, owner: &str) -> Result<(), Failure> {
+    async fn tell_first<P: Projection<Event = E>>(
+        &self,
+        connection: &mut PgConnection,
+        shared: &Shared<P>,
+    ) -> Result<(), Failure> {
         let (expected, next) = (self.span.expected, self.span.next);
         let told = Advance { expected, next, ..Advance::default() };
-        progress::advance(connection, self.group, &self.plan.batch.origin, &told, owner, None, &[])
-            .await
-            .map_err(engine("tell first"))?;
-        Ok(())
+        self.finish(connection, shared, &told, None, &[]).await
     }
 
     /// Which events the span carries, without records that wait.

@@ -105,7 +105,9 @@ impl<E: Send + Sync + 'static> Job<E> {
                         (&failure.source, disposition),
                         (Failure::Apply(_), Disposition::DeadLetter(_))
                     );
-                    if !is_rolled_back {
+                    if is_rolled_back {
+                        session.roll_back().await;
+                    } else {
                         // Mid-statement, mid-transaction or dead: a new connection is cheaper than to be sure.
                         session.disconnect();
                     }
@@ -166,7 +168,7 @@ impl<E: Send + Sync + 'static> Job<E> {
     ) -> Result<Ended, SpanFailure> {
         let begun = Instant::now();
         let sources = self.intern(session, shared).await.map_err(SpanFailure::before)?;
-        let connection = session.connection().await.map_err(SpanFailure::before)?;
+        let connection = session.batch_connection().await.map_err(SpanFailure::before)?;
         let doubt = self.in_doubt.as_ref().filter(|(doubted, _)| doubted == span);
         let mut attempt = Attempt {
             plan: &mut self.plan,

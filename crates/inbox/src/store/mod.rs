@@ -5,6 +5,7 @@ pub(crate) mod dead_letter;
 pub(crate) mod handled;
 pub(crate) mod letter_actions;
 pub(crate) mod letters;
+mod literal;
 pub(crate) mod offsets;
 pub(crate) mod progress;
 pub(crate) mod source;

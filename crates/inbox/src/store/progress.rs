@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::TryStreamExt as _;
 use kafka_client::TopicPartition;
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, FromRow as _, PgConnection};
 use uuid::Uuid;
 
 use super::handled::{Columns, decode_bits};
+use super::literal::{ByteArrays, Number, Numbers, Text};
 use crate::engine::claims::{Bits, Block};
 
 /// The number of a group, or `None` before its first assignment.
@@ -100,39 +102,41 @@ pub(crate) async fn fill_topic_id(
     Ok(())
 }
 
-/// The stored offset; its row stays locked to the end of the transaction, so that owners of a partition follow each other.
-/// If it is `expected`, or nothing is, with those of the blocks that exist, locked in the order in which they come: nobody who
-/// is fenced waits for them.
-pub(crate) async fn lock(
-    tx: &mut PgConnection,
+/// Begins a transaction, and asks for the stored offset; its row stays locked to the end of the transaction, so that owners of a
+/// partition follow each other. If it is `expected`, or nothing is, with those of the blocks that exist, locked in the order in
+/// which they come: nobody who is fenced waits for them. One message.
+pub(crate) async fn begin_and_lock(
+    connection: &mut PgConnection,
     group: i16,
     origin: &TopicPartition,
     expected: Option<i64>,
     blocks: impl Iterator<Item = &Block>,
 ) -> Result<Option<(i64, BTreeMap<Block, Bits>)>, sqlx::Error> {
     let columns = Columns::of(blocks);
-    let rows: Vec<Locked> = sqlx::query_as(
-        "select found_offset, source_id, lane, block, bits from inbox.lock_batch($1, $2, $3, $4, $5, $6, $7)",
-    )
-    .bind(group)
-    .bind(&*origin.topic)
-    .bind(origin.partition)
-    .bind(expected)
-    .bind(columns.sources)
-    .bind(columns.lanes)
-    .bind(columns.numbers)
-    .fetch_all(tx)
-    .await?;
-    let Some(&Locked { found_offset, .. }) = rows.first() else { return Ok(None) };
+    let statements = format!(
+        "begin isolation level read committed;
+         select found_offset, source_id, lane, block, bits
+           from inbox.lock_batch({group}::smallint, {topic}, {partition}, {expected}, {sources}, {lanes}, {numbers})",
+        topic = Text(Some(&origin.topic)),
+        partition = origin.partition,
+        expected = Number(expected),
+        sources = Numbers(&columns.sources),
+        lanes = Numbers(&columns.lanes),
+        numbers = Numbers(&columns.numbers),
+    );
+    let rows = sqlx::raw_sql(AssertSqlSafe(statements)).fetch_all(connection).await?;
+    let mut found = None;
     let mut blocks = BTreeMap::new();
-    for row in rows {
+    for row in &rows {
+        let row = Locked::from_row(row)?;
+        found = Some(row.found_offset);
         if let (Some(source), Some(lane), Some(number), Some(bits)) =
             (row.source_id, row.lane, row.block, row.bits)
         {
             blocks.insert(Block { source, lane, number }, decode_bits(number, bits)?);
         }
     }
-    Ok(Some((found_offset, blocks)))
+    Ok(found.map(|offset| (offset, blocks)))
 }
 
 /// The stored offset beside one block, or none.
@@ -156,42 +160,70 @@ pub(crate) struct Advance {
     pub(crate) skipped: i64,
 }
 
-/// Writes the bits of locked blocks and moves the stored offset by compare-and-set. Answers how many blocks there were, or `None`
-/// if the offset was not where it was expected; the caller then leaves the transaction.
-pub(crate) async fn advance(
-    tx: &mut PgConnection,
+/// Why a batch was not finished.
+pub(crate) enum Unfinished {
+    /// The offset was not where it was expected; nothing is committed.
+    Moved,
+    /// The database failed before the commit.
+    Before(sqlx::Error),
+    /// The commit failed, or whether it was reached is not known.
+    Commit(sqlx::Error),
+}
+
+/// Writes the bits of locked blocks, moves the stored offset by compare-and-set, and commits. One message.
+///
+/// A commit that others hear of waits for the disk, whatever the session's do: letters are published, and a halt calls an operator.
+pub(crate) async fn finish_and_commit(
+    connection: &mut PgConnection,
     group: i16,
     origin: &TopicPartition,
     advance: &Advance,
     owner: &str,
     halted: Option<&str>,
     changed: &[(Block, Bits)],
-) -> Result<Option<u64>, sqlx::Error> {
+) -> Result<(), Unfinished> {
     let columns = Columns::with_bits(changed);
-    let written: Option<i64> = sqlx::query_scalar(
-        "update inbox.progress
-            set next_offset = $5, handled = handled + $6, duplicates = duplicates + $7,
-                dead_lettered = dead_lettered + $8, skipped = skipped + $9, owner = $10, halted = $11,
-                updated_at = clock_timestamp()
-          where consumer_group = $1 and topic = $2 and partition = $3 and next_offset = $4
-         returning inbox.write_bits($1, $12, $13, $14, $15)",
-    )
-    .bind(group)
-    .bind(&*origin.topic)
-    .bind(origin.partition)
-    .bind(advance.expected)
-    .bind(advance.next)
-    .bind(advance.handled)
-    .bind(advance.duplicates)
-    .bind(advance.dead_lettered)
-    .bind(advance.skipped)
-    .bind(owner)
-    .bind(halted)
-    .bind(columns.sources)
-    .bind(columns.lanes)
-    .bind(columns.numbers)
-    .bind(columns.bits)
-    .fetch_optional(tx)
-    .await?;
-    Ok(written.map(|rows| u64::try_from(rows).unwrap_or_default()))
+    let is_told = advance.dead_lettered > 0 || halted.is_some();
+    let statements = format!(
+        "{durable}select inbox.finish_batch({group}::smallint, {topic}, {partition}, {expected}, {next}, {handled}, {duplicates},
+                {dead_lettered}, {skipped}, {owner}, {halted}, {sources}, {lanes}, {numbers}, {bits});
+         commit",
+        durable = if is_told { "set local synchronous_commit to default; " } else { "" },
+        topic = Text(Some(&origin.topic)),
+        partition = origin.partition,
+        expected = Number(Some(advance.expected)),
+        next = Number(Some(advance.next)),
+        handled = Number(Some(advance.handled)),
+        duplicates = Number(Some(advance.duplicates)),
+        dead_lettered = Number(Some(advance.dead_lettered)),
+        skipped = Number(Some(advance.skipped)),
+        owner = Text(Some(owner)),
+        halted = Text(halted),
+        sources = Numbers(&columns.sources),
+        lanes = Numbers(&columns.lanes),
+        numbers = Numbers(&columns.numbers),
+        bits = ByteArrays(&columns.bits),
+    );
+    let mut answers = sqlx::raw_sql(AssertSqlSafe(statements)).fetch_many(connection);
+    let mut is_written = false;
+    loop {
+        match answers.try_next().await {
+            // The one row of the one query.
+            Ok(Some(answer)) => is_written |= answer.is_right(),
+            Ok(None) => return Ok(()),
+            Err(error) if !is_written && has_code(&error, OFFSET_MOVED) => return Err(Unfinished::Moved),
+            Err(error) if !is_written && error.as_database_error().is_some() => {
+                return Err(Unfinished::Before(error));
+            }
+            Err(error) => return Err(Unfinished::Commit(error)),
+        }
+    }
+}
+
+/// What `inbox.finish_batch` answers when the offset is not where it was expected.
+const OFFSET_MOVED: &str = "IB001";
+
+fn has_code(error: &sqlx::Error, code: &str) -> bool {
+    let answered = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    answered.is_some_and(|found| found == code)
 }

@@ -7,12 +7,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use inbox::streamer;
 use inbox::{
-    ConsumerSettings, Decision, FloodLimits, OrderingMode, Projection, RecordView, Refusal, StreamerStatus,
+    ConsumerSettings, Decision, FloodLimits, OrderingMode, Projection, RecordView, Refusal, StopReason,
+    StreamerStatus,
 };
 use kafka_client::admin::{Admin, TopicSpec};
 use kafka_client::{AwaitedProducer, ClientSettings, OutgoingRecord, ProducerSettings};
-use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection as _, PgConnection};
 use testkit::{TestDatabase, TestTopics, eventually};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -69,6 +70,8 @@ pub(crate) struct Effects {
     /// While set, `bad` values are good: the release that mends what made dead letters of them.
     pub(crate) is_mended: AtomicBool,
     pub(crate) is_strict: bool,
+    /// While set, effects are written in a transaction that the projection begins and commits.
+    pub(crate) has_own_transaction: AtomicBool,
 }
 
 impl Projection for Effects {
@@ -102,12 +105,18 @@ impl Projection for Effects {
         events: &[String],
     ) -> Result<(), sqlx::Error> {
         self.applications.fetch_add(1, Ordering::SeqCst);
-        sqlx::query("insert into effect (name, topic, partition) select unnest($1::text[]), $2, $3")
-            .bind(events)
-            .bind(topic)
-            .bind(partition)
-            .execute(&mut *tx)
-            .await?;
+        let insert =
+            sqlx::query("insert into effect (name, topic, partition) select unnest($1::text[]), $2, $3")
+                .bind(events)
+                .bind(topic)
+                .bind(partition);
+        if self.has_own_transaction.load(Ordering::SeqCst) {
+            let mut own = tx.begin().await?;
+            insert.execute(&mut *own).await?;
+            own.commit().await?;
+        } else {
+            insert.execute(&mut *tx).await?;
+        }
         if events.iter().any(|name| name.starts_with("overflow")) {
             sqlx::query("select 2147483647 + length($1)").bind("x").execute(&mut *tx).await?;
         }
@@ -144,6 +153,14 @@ impl Running {
     pub(crate) async fn stop(self) -> Result<()> {
         self.stop.cancel();
         Ok(self.task.await??)
+    }
+
+    /// Waits until a partition is stopped; answers why.
+    pub(crate) async fn stop_reason(&self) -> Result<StopReason> {
+        eventually("a partition is stopped", async || {
+            Ok(self.status.partitions().into_iter().find_map(|partition| partition.stopped))
+        })
+        .await
     }
 
     /// Drops it in the middle of whatever it does.
@@ -298,8 +315,7 @@ impl Fixture {
     /// Promise P8 in one snapshot.
     pub(crate) async fn check_balance(&self) -> Result<()> {
         let mut connection = self.database.connect().await?;
-        let mut tx =
-            sqlx::Connection::begin_with(&mut connection, "begin isolation level repeatable read").await?;
+        let mut tx = connection.begin_with("begin isolation level repeatable read").await?;
         let balance = inbox::progress::check_balance(&mut tx).await?;
         anyhow::ensure!(balance.is_exact(), "{balance:?}");
         let effects: i64 = sqlx::query_scalar("select count(*) from effect").fetch_one(&mut *tx).await?;

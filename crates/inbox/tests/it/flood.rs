@@ -25,13 +25,6 @@ fn poison(sequences: std::ops::Range<u64>) -> Vec<Record> {
     sequences.map(|sequence| Record::event(0, sequence, "bad")).collect()
 }
 
-async fn is_halted(running: &Running) -> Result<StopReason> {
-    eventually("a partition is stopped", async || {
-        Ok(running.status.partitions().into_iter().find_map(|partition| partition.stopped))
-    })
-    .await
-}
-
 #[tokio::test]
 async fn a_flood_of_dead_letters_stops_its_partition_until_an_operator_resumes_it() -> Result<()> {
     let fixture = Fixture::new(2).await?;
@@ -40,14 +33,14 @@ async fn a_flood_of_dead_letters_stops_its_partition_until_an_operator_resumes_i
     fixture.produce(&events(0, 13..16)).await?;
     fixture.produce(&events(1, 100..110)).await?;
     let running = start(&fixture);
-    assert_eq!(is_halted(&running).await?, StopReason::Halted("5 dead letters in a row".to_owned()));
+    assert_eq!(running.stop_reason().await?, StopReason::Halted("5 dead letters in a row".to_owned()));
     fixture.passed(3 + 5 + 10).await?;
     assert!(!running.status.ready());
     running.stop().await?;
 
     // A new process does not begin it again by itself.
     let running = start(&fixture);
-    is_halted(&running).await?;
+    running.stop_reason().await?;
     let mut connection = fixture.database.connect().await?;
     for dry_run in [true, false] {
         let (before, after) =
@@ -60,7 +53,7 @@ async fn a_flood_of_dead_letters_stops_its_partition_until_an_operator_resumes_i
     }
     // The other five are one flood more.
     fixture.passed(3 + 10 + 10).await?;
-    is_halted(&running).await?;
+    running.stop_reason().await?;
     change_offset(&mut connection, &target(&fixture, 0), OffsetChange::Resume, &operator(), false).await?;
     fixture.passed(16 + 10).await?;
     running.stop().await?;

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod balance;
+mod batch_transaction;
 mod dead_letters;
 mod exactly_once;
 mod failures;

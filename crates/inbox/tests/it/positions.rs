@@ -5,14 +5,7 @@ use inbox::StopReason;
 use inbox::offsets::{OffsetChange, OffsetTarget, Operator, change_offset};
 use testkit::{Line, Proxy, eventually};
 
-use crate::fixture::{Fixture, Record, Running, events, has_partitions, names};
-
-async fn is_stopped(running: &Running) -> Result<StopReason> {
-    eventually("a partition is stopped", async || {
-        Ok(running.status.partitions().into_iter().find_map(|partition| partition.stopped))
-    })
-    .await
-}
+use crate::fixture::{Fixture, Record, events, has_partitions, names};
 
 #[tokio::test]
 async fn the_database_decides_where_reading_goes_on_not_kafka() -> Result<()> {
@@ -52,7 +45,7 @@ async fn a_stored_offset_beyond_the_logs_end_stops_its_partition_and_no_other() 
     fixture.produce(&events(1, 10..15)).await?;
     let running = fixture.start();
     fixture.passed(55).await?;
-    assert_eq!(is_stopped(&running).await?, StopReason::BeyondLogEnd { stored: 50, high: 3 });
+    assert_eq!(running.stop_reason().await?, StopReason::BeyondLogEnd { stored: 50, high: 3 });
     eventually("not ready, and says why", async || {
         Ok(running.status.not_ready().filter(|text| text.contains("beyond the log's end")))
     })
@@ -78,7 +71,7 @@ async fn a_topic_created_again_and_refilled_stops_until_an_operator_sets_the_off
     // The log has the stored offset 3 again: only the id tells.
     fixture.produce(&events(0, 10..20)).await?;
     let running = fixture.start();
-    let reason = is_stopped(&running).await?;
+    let reason = running.stop_reason().await?;
     assert!(matches!(reason, StopReason::TopicChanged { .. }), "{reason}");
     eventually("not ready, and says why", async || {
         Ok(running.status.not_ready().filter(|text| text.contains("created again")))
@@ -155,7 +148,7 @@ async fn records_that_retention_took_before_they_were_handled_stop_the_partition
         .execute(&mut connection)
         .await?;
     let running = fixture.start();
-    assert_eq!(is_stopped(&running).await?, StopReason::BelowLogStart { stored: -5, low: 0 });
+    assert_eq!(running.stop_reason().await?, StopReason::BelowLogStart { stored: -5, low: 0 });
     running.stop().await?;
     fixture.remove().await
 }
@@ -172,7 +165,7 @@ async fn a_log_that_starts_behind_the_stored_offset_stops_the_partition_and_no_o
     fixture.admin.delete_records(&fixture.topic, 0, 6).await?;
     fixture.produce(&events(1, 20..25)).await?;
     let running = fixture.start();
-    assert_eq!(is_stopped(&running).await?, StopReason::BelowLogStart { stored: 3, low: 6 });
+    assert_eq!(running.stop_reason().await?, StopReason::BelowLogStart { stored: 3, low: 6 });
     fixture.passed(3 + 5).await?;
     // What is left of the log is not read, or the hole would be passed over in silence.
     assert_eq!(fixture.sums().await?, [8, 0, 0, 0]);
@@ -193,7 +186,7 @@ async fn an_offset_that_the_broker_refuses_while_reading_stops_the_partition() -
         .execute(&mut connection)
         .await?;
     fixture.produce(&[Record::event(0, 3, "e3")]).await?;
-    assert_eq!(is_stopped(&running).await?, StopReason::OutOfRange(1000));
+    assert_eq!(running.stop_reason().await?, StopReason::OutOfRange(1000));
     running.stop().await?;
     fixture.remove().await
 }
@@ -209,7 +202,7 @@ async fn a_deleted_position_stops_the_partition_instead_of_beginning_anew() -> R
         sqlx::query(forget).execute(&mut connection).await?;
     }
     fixture.produce(&[Record::event(0, 3, "e3")]).await?;
-    assert_eq!(is_stopped(&running).await?, StopReason::NoProgress);
+    assert_eq!(running.stop_reason().await?, StopReason::NoProgress);
     running.stop().await?;
     fixture.remove().await
 }

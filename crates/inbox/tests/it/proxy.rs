@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
-/// The simple query by which the driver commits.
-const COMMIT: &[u8] = b"COMMIT\0";
+/// The end of a simple query that commits.
+const COMMIT: &[u8] = b"commit\0";
 
 /// Passes everything on, except for answers to the commits that are to be swallowed.
 pub(crate) struct Proxy {
@@ -66,7 +66,7 @@ async fn pass(mut client: UnixStream, target: &Path, swallow: &AtomicUsize) -> R
                 let bytes = &asked[..read?];
                 anyhow::ensure!(!bytes.is_empty(), "client hung up");
                 server.write_all(bytes).await?;
-                let is_commit = bytes.windows(COMMIT.len()).any(|window| window == COMMIT);
+                let is_commit = bytes.windows(COMMIT.len()).any(|window| window.eq_ignore_ascii_case(COMMIT));
                 let decrease = |left: usize| left.checked_sub(1);
                 if is_commit && swallow.fetch_update(Ordering::SeqCst, Ordering::SeqCst, decrease).is_ok() {
                     // The server has committed when it answers.

@@ -17,8 +17,7 @@ use crate::error::ApiError;
 use crate::event_log::Occurrence;
 use crate::group_commit::{Group, GroupError};
 use crate::store::orders::{KEY_TAKEN, NewOrder, find_order, find_responses, insert_orders, list_lines};
-use crate::store::products::list_prices;
-use crate::store::stock::{Locked, Shift, lock_stock};
+use crate::store::stock::{Locked, Shift, lock_stock_and_prices};
 use crate::store::{Session, StoreError};
 
 /// An order as it was placed: the same answer however often it is asked for with the same key.
@@ -71,11 +70,10 @@ async fn place_orders(
     orders: &[PlaceOrder],
 ) -> Result<Vec<Answer>, GroupError> {
     let products = distinct(orders.iter().flat_map(|order| &order.wanted).map(|line| line.product_id));
-    let locked = lock_stock(&mut session, &products).await?;
+    let (locked, prices) = lock_stock_and_prices(&mut session, &products).await?;
     // After the locks: a twin of a request that was faster has committed by now, and its answer is the answer, also when
     // it took the last unit.
     let earlier = load_earlier(&mut session, orders).await?;
-    let prices: HashMap<i64, i64> = list_prices(&mut session, &products).await?.into_iter().collect();
     let offer = |stock: &Locked| {
         let price = *prices.get(&stock.product_id)?;
         Some((stock.product_id, Offer { quantity: stock.quantity, price }))

@@ -60,7 +60,7 @@ pub(crate) async fn insert_orders(
     Ok(sqlx::query_scalar(
         "-- Ids are drawn before, so that the lines know them.
          with placed as materialized (
-             select nextval(pg_get_serial_sequence('shop.orders', 'id')) as id, o.*
+             select nextval('shop.orders_id_seq') as id, o.*
                from unnest($1::bigint[], $2::bigint[], $3::timestamptz[])
                     with ordinality as o(user_id, total_amount, ordered_at, place)),
          written as (

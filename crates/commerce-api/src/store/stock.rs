@@ -4,7 +4,10 @@
 //! the wait, and its recheck against the newer row drops rows of a join (seen on PostgreSQL 18: an order was refused
 //! although there was enough). The second statement's snapshot is newer than every lock that it holds.
 
-use sqlx::PgConnection;
+use std::collections::HashMap;
+
+use futures_util::TryStreamExt as _;
+use sqlx::{AssertSqlSafe, Either, FromRow, PgConnection};
 
 use super::StoreError;
 
@@ -47,6 +50,39 @@ pub(crate) async fn lock_stock(
     .bind(product_ids)
     .fetch_all(connection)
     .await?)
+}
+
+/// As [`lock_stock`], with the prices of those products that exist, by id, as they are once all rows are locked: two statements in
+/// one message.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn lock_stock_and_prices(
+    connection: &mut PgConnection,
+    product_ids: &[i64],
+) -> Result<(Vec<Locked>, HashMap<i64, i64>), StoreError> {
+    // A message of several statements takes no parameters; numbers are safe as they are.
+    let ids: Vec<String> = product_ids.iter().map(i64::to_string).collect();
+    let ids = ids.join(",");
+    let statements = format!(
+        "select product_id, quantity, version from shop.stock
+          where product_id = any('{{{ids}}}'::bigint[]) order by product_id for update;
+         select id, price from shop.product where id = any('{{{ids}}}'::bigint[])"
+    );
+    let mut answers = sqlx::raw_sql(AssertSqlSafe(statements)).fetch_many(connection);
+    let (mut locked, mut prices) = (Vec::new(), HashMap::new());
+    let mut is_locked = false;
+    while let Some(answer) = answers.try_next().await? {
+        match answer {
+            Either::Left(_) => is_locked = true,
+            Either::Right(row) if is_locked => {
+                let (product_id, price) = FromRow::from_row(&row)?;
+                prices.insert(product_id, price);
+            }
+            Either::Right(row) => locked.push(Locked::from_row(&row)?),
+        }
+    }
+    Ok((locked, prices))
 }
 
 /// Changes stocks that [`lock_stock`] has locked in the same transaction; distinct products. Answers in product order.

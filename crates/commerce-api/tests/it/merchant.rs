@@ -113,6 +113,27 @@ async fn an_order_is_charged_the_price_before_or_after_a_change_and_says_which()
 }
 
 #[tokio::test]
+async fn an_order_that_waited_for_a_change_is_charged_the_price_behind_it() -> anyhow::Result<()> {
+    let shop = TestShop::start().await?;
+    let product = shop.products(&[100]).await?[0];
+    let mut merchant = shop.connect().await?;
+    let change = format!(
+        "begin;
+         select from shop.stock where product_id = {product} for update;
+         update shop.product set price = 70 where id = {product}"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(change)).execute(&mut merchant).await?;
+    let changed = async {
+        shop.writer_waits().await?;
+        sqlx::raw_sql("commit").execute(&mut merchant).await?;
+        anyhow::Ok(())
+    };
+    let (order, ()) = tokio::try_join!(shop.order(1, &[(product, 1)]), changed)?;
+    assert_eq!(order.data()["totalAmount"], json!(70), "{order:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn adjustments_at_once_all_count() -> anyhow::Result<()> {
     let shop = TestShop::start().await?;
     let product = shop.products(&[10]).await?[0];

@@ -253,7 +253,7 @@ mod tests {
         lifecycle.watch_signals().unwrap();
         let own = std::process::id().to_string();
         assert!(std::process::Command::new("kill").args(["-TERM", &own]).status().unwrap().success());
-        lifecycle.run(LONG).await.unwrap();
+        tokio::time::timeout(LONG, lifecycle.run(LONG)).await.expect("it ends").unwrap();
     }
 
     #[tokio::test]

@@ -74,3 +74,34 @@ impl Display for ByteArrays<'_> {
         formatter.write_str("]::bytea[]")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_text_holds_no_quote_or_backslash_of_it_reaches_the_statement() {
+        for text in ["it's", r"\'; drop schema inbox cascade; --", "$$", "E'\\x27'", "주문", ""] {
+            let literal = Text(Some(text)).to_string();
+            let inner = literal.strip_prefix("convert_from(decode('").unwrap();
+            let inner = inner.strip_suffix("', 'base64'), 'UTF8')").unwrap();
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
+            assert!(inner.bytes().all(is_plain), "{literal}");
+        }
+        assert_eq!(Text(None).to_string(), "null");
+    }
+
+    #[test]
+    fn numbers_and_bytes_are_written_whole() {
+        assert_eq!(
+            Numbers(&[i64::MIN, 0, i64::MAX]).to_string(),
+            "'{-9223372036854775808,0,9223372036854775807}'"
+        );
+        assert_eq!(Numbers::<i16>(&[]).to_string(), "'{}'");
+        assert_eq!(Number(Some(-1)).to_string(), "'-1'");
+        assert_eq!(Number(None).to_string(), "null");
+        let arrays = ByteArrays(&[vec![0, 255], Vec::new()]).to_string();
+        assert_eq!(arrays, "array[decode('AP8=', 'base64'),decode('', 'base64')]::bytea[]");
+        assert_eq!(ByteArrays(&[]).to_string(), "array[]::bytea[]");
+    }
+}

@@ -34,6 +34,17 @@ pub(crate) struct Shifted {
     pub(crate) version: i64,
 }
 
+/// Locks rows in product order, the order in which everybody locks.
+macro_rules! lock_rows {
+    ($ids:literal) => {
+        concat!(
+            "select product_id, quantity, version from shop.stock where product_id = any(",
+            $ids,
+            ") order by product_id for update"
+        )
+    };
+}
+
 /// Locks the stock of those products that exist until the transaction ends; answers in product order, the order in
 /// which everybody locks, so that nobody waits in a ring.
 ///
@@ -43,13 +54,7 @@ pub(crate) async fn lock_stock(
     connection: &mut PgConnection,
     product_ids: &[i64],
 ) -> Result<Vec<Locked>, StoreError> {
-    Ok(sqlx::query_as(
-        "select product_id, quantity, version from shop.stock
-          where product_id = any($1) order by product_id for update",
-    )
-    .bind(product_ids)
-    .fetch_all(connection)
-    .await?)
+    Ok(sqlx::query_as(lock_rows!("$1")).bind(product_ids).fetch_all(connection).await?)
 }
 
 /// As [`lock_stock`], with the prices of those products that exist, by id, as they are once all rows are locked: two statements in
@@ -63,11 +68,12 @@ pub(crate) async fn lock_stock_and_prices(
 ) -> Result<(Vec<Locked>, HashMap<i64, i64>), StoreError> {
     // A message of several statements takes no parameters; numbers are safe as they are.
     let ids: Vec<String> = product_ids.iter().map(i64::to_string).collect();
-    let ids = ids.join(",");
     let statements = format!(
-        "select product_id, quantity, version from shop.stock
-          where product_id = any('{{{ids}}}'::bigint[]) order by product_id for update;
-         select id, price from shop.product where id = any('{{{ids}}}'::bigint[])"
+        concat!(
+            lock_rows!("'{{{ids}}}'::bigint[]"),
+            "; select id, price from shop.product where id = any('{{{ids}}}'::bigint[])"
+        ),
+        ids = ids.join(",")
     );
     let mut answers = sqlx::raw_sql(AssertSqlSafe(statements)).fetch_many(connection);
     let (mut locked, mut prices) = (Vec::new(), HashMap::new());

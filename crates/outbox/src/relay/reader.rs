@@ -297,6 +297,7 @@ impl<'s> Reader<'s> {
         // A nudge does not shorten the busy pause: under load there is one for each commit.
         let busy = pause.min(settings.busy_pause);
         tokio::time::sleep(busy).await;
+        // A sleep of nothing would take a millisecond, tokio's shortest.
         if pause == busy {
             return;
         }

@@ -257,7 +257,7 @@ impl WholeEvent {
 }
 
 /// Settings of a connection that reads windows. Plans must not depend on statistics, because a table that was just
-/// filled has none. Workers would compete with the relay and the broker for the same cores. The window of a busy second
+/// filled has none; so one plan serves all windows, and planning takes longer than reading a small one. Workers would compete with the relay and the broker for the same cores. The window of a busy second
 /// is sorted in memory.
 const READER_OPTIONS: [(&str, &str); 5] = [
     ("plan_cache_mode", "force_generic_plan"),

@@ -95,7 +95,7 @@ mod tests {
         };
         let redis = testkit::redis_url()?;
         let address = redis.trim_start_matches("redis://").parse().with_context(|| redis.clone())?;
-        let proxy = Proxy::start(address).await?;
+        let proxy = Proxy::start(address)?;
         let settings = CacheSettings {
             key_prefix: TestTopics::new()?.prefix().to_owned(),
             card_ttl: Duration::from_secs(60),

@@ -4,10 +4,12 @@
 
 mod database;
 mod eventually;
+mod port;
 mod proxy;
 mod topics;
 
 pub use database::TestDatabase;
 pub use eventually::{eventually, eventually_within};
+pub use port::free_port;
 pub use proxy::{Line, Proxy};
 pub use topics::{TestTopics, redis_url, unique};

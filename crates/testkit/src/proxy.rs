@@ -8,7 +8,7 @@ use anyhow::Result;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 
 /// Bytes that are passed on at once.
 const BUFFER_BYTES: usize = 65_536;
@@ -31,18 +31,13 @@ pub enum Line {
 }
 
 /// See the module; it ends when it is dropped.
+///
+/// It runs on a thread of its own: a test that blocks its runtime, as one does that waits for a command, cuts no line.
 #[derive(Debug)]
 pub struct Proxy {
     /// Where clients connect, on the loopback address.
     pub port: u16,
     line: watch::Sender<Line>,
-    task: AbortHandle,
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 impl Proxy {
@@ -51,25 +46,17 @@ impl Proxy {
     ///
     /// # Errors
     /// When no port can be opened.
-    pub async fn start(target: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+    pub fn start(target: SocketAddr) -> Result<Self> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
         let port = listener.local_addr()?.port();
         let (line, watched) = watch::channel(Line::Up);
         let names = Arc::new(Names::new(target, port));
-        let task = tokio::spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((client, _)) = listener.accept().await {
-                if *watched.borrow() == Line::Cut {
-                    continue;
-                }
-                let (names, watched) = (Arc::clone(&names), watched.clone());
-                connections.spawn(async move {
-                    // A broken connection is what this is for.
-                    let _ = forward(client, target, &names, watched).await;
-                });
-            }
-        });
-        Ok(Self { port, line, task: task.abort_handle() })
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new()
+            .name("proxy".to_owned())
+            .spawn(move || runtime.block_on(serve(listener, target, names, watched)))?;
+        Ok(Self { port, line })
     }
 
     /// Changes all connections at once, and those to come.
@@ -101,6 +88,36 @@ impl Names {
     }
 }
 
+/// Accepts connections until the proxy is dropped.
+async fn serve(
+    listener: std::net::TcpListener,
+    target: SocketAddr,
+    names: Arc<Names>,
+    mut line: watch::Receiver<Line>,
+) -> Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let mut connections = JoinSet::new();
+    loop {
+        let client = tokio::select! {
+            changed = line.changed() => match changed {
+                Ok(()) => continue,
+                Err(_dropped) => return Ok(()),
+            },
+            accepted = listener.accept() => accepted,
+        };
+        // A client that has gone again is no reason to turn the next one away.
+        let Ok((client, _)) = client else { continue };
+        if *line.borrow() == Line::Cut {
+            continue;
+        }
+        let (names, line) = (Arc::clone(&names), line.clone());
+        connections.spawn(async move {
+            // A broken connection is what this is for.
+            let _ = forward(client, target, &names, line).await;
+        });
+    }
+}
+
 async fn forward(
     client: TcpStream,
     target: SocketAddr,
@@ -113,34 +130,80 @@ async fn forward(
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let (mut upward, mut downward) = (vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]);
+    // What was sent after a change of the line does not pass as if it were before: hence a look after each read.
+    while let Some(state) = carrying(&mut line).await? {
+        tokio::select! {
+            changed = line.changed() => changed?,
+            read = from_client.read(&mut upward[..portion(state)]) => match (read?, carrying(&mut line).await?) {
+                (0, _) | (_, None) => return Ok(()),
+                (length, Some(state)) => {
+                    to_server.write_all(&upward[..length]).await?;
+                    if state == Line::Slow {
+                        tokio::time::sleep(SLOW_PAUSE).await;
+                    }
+                }
+            },
+            read = from_server.read(&mut downward) => match (read?, carrying(&mut line).await?) {
+                (0, _) | (_, None) => return Ok(()),
+                (length, Some(_)) => {
+                    names.replace(&mut downward[..length]);
+                    to_client.write_all(&downward[..length]).await?;
+                }
+            },
+        }
+    }
+    Ok(())
+}
+
+/// The state of a line that carries something, awaited while it is frozen; `None` once it is cut.
+async fn carrying(line: &mut watch::Receiver<Line>) -> Result<Option<Line>> {
     loop {
         let state = *line.borrow_and_update();
         match state {
-            Line::Cut => return Ok(()),
+            Line::Cut => return Ok(None),
             Line::Frozen => line.changed().await?,
-            Line::Up | Line::Slow => tokio::select! {
-                changed = line.changed() => changed?,
-                read = from_client.read(&mut upward[..portion(state)]) => match read? {
-                    0 => return Ok(()),
-                    length => {
-                        to_server.write_all(&upward[..length]).await?;
-                        if state == Line::Slow {
-                            tokio::time::sleep(SLOW_PAUSE).await;
-                        }
-                    }
-                },
-                read = from_server.read(&mut downward) => match read? {
-                    0 => return Ok(()),
-                    length => {
-                        names.replace(&mut downward[..length]);
-                        to_client.write_all(&downward[..length]).await?;
-                    }
-                },
-            },
+            Line::Up | Line::Slow => return Ok(Some(state)),
         }
     }
 }
 
 fn portion(line: Line) -> usize {
     if line == Line::Slow { SLOW_BYTES } else { BUFFER_BYTES }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use super::{Line, Proxy};
+
+    /// Without a runtime of the test's own, so with nothing of it that a proxy could depend on.
+    #[test]
+    fn a_line_carries_what_a_blocked_test_sends_until_it_is_cut() -> anyhow::Result<()> {
+        let server = TcpListener::bind("127.0.0.1:0")?;
+        let proxy = Proxy::start(server.local_addr()?)?;
+        let connect = || TcpStream::connect(("127.0.0.1", proxy.port));
+        let mut client = connect()?;
+        let (mut accepted, _) = server.accept()?;
+        let mut carried = [0; 4];
+        client.write_all(b"ping")?;
+        accepted.read_exact(&mut carried)?;
+        accepted.write_all(&carried)?;
+        client.read_exact(&mut carried)?;
+        assert_eq!(&carried, b"ping");
+        proxy.set(Line::Cut);
+        // Whether it says so or not: the line is gone, for those who come too.
+        for mut client in [client, connect()?] {
+            assert!(!matches!(client.read(&mut carried), Ok(1..)));
+        }
+        assert!(!matches!(accepted.read(&mut carried), Ok(1..)));
+        proxy.set(Line::Up);
+        let mut client = connect()?;
+        let (mut accepted, _) = server.accept()?;
+        client.write_all(b"pong")?;
+        accepted.read_exact(&mut carried)?;
+        assert_eq!(&carried, b"pong");
+        Ok(())
+    }
 }

@@ -46,7 +46,7 @@ impl Relays {
         let broker = stage.broker()?;
         let mut prepared = Vec::with_capacity(slots);
         for _ in 0..slots {
-            let proxy = Proxy::start(broker).await?;
+            let proxy = Proxy::start(broker)?;
             prepared.push(Slot { proxy, line: Line::Up, worker: None, is_frozen: false, generation: 0 });
         }
         Ok(Self { stage: Arc::clone(stage), program, variant, slots: prepared, faults: BTreeMap::new() })

@@ -7,10 +7,10 @@ use testkit::{Line, Proxy, eventually};
 use crate::harness::Shop;
 
 /// A way to Redis that can be disturbed, and its URL.
-async fn way_to_redis() -> Result<(Proxy, String)> {
+fn way_to_redis() -> Result<(Proxy, String)> {
     let redis = testkit::redis_url()?;
     let address = redis.trim_start_matches("redis://").parse().with_context(|| redis.clone())?;
-    let proxy = Proxy::start(address).await?;
+    let proxy = Proxy::start(address)?;
     let url = format!("redis://127.0.0.1:{}", proxy.port);
     Ok((proxy, url))
 }
@@ -18,7 +18,7 @@ async fn way_to_redis() -> Result<(Proxy, String)> {
 #[tokio::test]
 async fn a_cache_that_is_away_silent_or_slow_delays_no_count_and_hides_no_sold_out() -> Result<()> {
     let shop = Shop::open().await?;
-    let (proxy, url) = way_to_redis().await?;
+    let (proxy, url) = way_to_redis()?;
     let _api = shop.start("api").await?;
     let _relay = shop.start("relay").await?;
     // Only the streamer's way to the cache is disturbed: the buyer goes on reading cards.
@@ -58,7 +58,7 @@ async fn empty_cache(shop: &Shop) -> Result<()> {
 #[tokio::test]
 async fn a_cache_that_begins_anew_empty_delays_no_count_and_hides_no_sold_out() -> Result<()> {
     let shop = Shop::open().await?;
-    let (proxy, url) = way_to_redis().await?;
+    let (proxy, url) = way_to_redis()?;
     let variables = [("COMMERCE_REDIS_URL", url.as_str())];
     let mut api = shop.spawn_with("api", &variables)?;
     let _relay = shop.start("relay").await?;
@@ -95,7 +95,7 @@ async fn a_cache_that_begins_anew_empty_delays_no_count_and_hides_no_sold_out() 
 #[tokio::test]
 async fn a_breaker_leaves_invalidations_to_the_sweeper_until_the_cache_answers() -> Result<()> {
     let shop = Shop::open().await?;
-    let (proxy, url) = way_to_redis().await?;
+    let (proxy, url) = way_to_redis()?;
     let _api = shop.start("api").await?;
     let _relay = shop.start("relay").await?;
     let variables = [

@@ -1,13 +1,12 @@
 //! One isolated pipeline whose roles are processes of the binary under test.
 
-use std::net::TcpListener;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
-use testkit::{TestDatabase, TestTopics, eventually};
+use testkit::{TestDatabase, TestTopics, eventually, free_port};
 
 /// A buyer, as the gateway in front would name him.
 const BUYER: &str = "7";
@@ -238,8 +237,4 @@ impl Drop for Role {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -99,7 +99,7 @@ async fn a_topic_created_again_and_refilled_under_a_running_consumer_stops_and_n
 {
     let fixture = Fixture::new(1).await?;
     fixture.produce(&events(0, 0..3)).await?;
-    let proxy = Proxy::start(fixture.topics.brokers().parse()?).await?;
+    let proxy = Proxy::start(fixture.topics.brokers().parse()?)?;
     let mut settings = fixture.settings();
     settings.kafka.client.brokers = format!("127.0.0.1:{}", proxy.port);
     let running = fixture.start_with(settings, fixture.database.options());

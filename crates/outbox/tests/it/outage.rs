@@ -11,14 +11,14 @@ use testkit::{eventually, eventually_within};
 use crate::fixture::{Fixture, RunningRelay, ensure_ordered, without_resends};
 use crate::proxy::{Line, Proxy};
 
-async fn broker_proxy(fixture: &Fixture) -> Result<Proxy> {
+fn broker_proxy(fixture: &Fixture) -> Result<Proxy> {
     let target: SocketAddr = fixture.brokers().parse()?;
-    Proxy::start(target).await
+    Proxy::start(target)
 }
 
-async fn database_proxy(fixture: &Fixture) -> Result<(Proxy, PgConnectOptions)> {
+fn database_proxy(fixture: &Fixture) -> Result<(Proxy, PgConnectOptions)> {
     let direct = fixture.database.options();
-    let proxy = Proxy::start(SocketAddr::from(([127, 0, 0, 1], direct.get_port()))).await?;
+    let proxy = Proxy::start(SocketAddr::from(([127, 0, 0, 1], direct.get_port())))?;
     let through = PgConnectOptions::new_without_pgpass()
         .host("127.0.0.1")
         .port(proxy.port)
@@ -40,7 +40,7 @@ async fn open_window_statements(connection: &mut PgConnection) -> Result<i64> {
 async fn events_wait_out_a_broker_outage_in_order_without_holding_the_database() -> Result<()> {
     let fixture = Fixture::new().await?;
     let mut connection = fixture.database.connect().await?;
-    let proxy = broker_proxy(&fixture).await?;
+    let proxy = broker_proxy(&fixture)?;
     let mut settings = fixture.settings("a");
     settings.producer.client.brokers = format!("127.0.0.1:{}", proxy.port);
     settings.batch_events_max = 100;
@@ -86,7 +86,7 @@ async fn events_wait_out_a_broker_outage_in_order_without_holding_the_database()
 async fn a_relay_comes_back_by_itself_when_the_database_does() -> Result<()> {
     let fixture = Fixture::new().await?;
     let mut connection = fixture.database.connect().await?;
-    let (proxy, through) = database_proxy(&fixture).await?;
+    let (proxy, through) = database_proxy(&fixture)?;
     let relay = RunningRelay::start(fixture.settings("a"), through, None);
     fixture.append(&mut connection, &fixture.events(10, 5)).await?;
     fixture.settled().await?;
@@ -105,7 +105,7 @@ async fn a_relay_comes_back_by_itself_when_the_database_does() -> Result<()> {
 async fn a_relay_that_cannot_reach_the_database_gives_up_its_shards_to_another() -> Result<()> {
     let fixture = Fixture::new().await?;
     let mut connection = fixture.database.connect().await?;
-    let (proxy, through) = database_proxy(&fixture).await?;
+    let (proxy, through) = database_proxy(&fixture)?;
     let mut settings = fixture.settings("frozen");
     settings.lease = Duration::from_secs(1);
     let frozen = RunningRelay::start(settings, through, None);
@@ -139,7 +139,7 @@ const ENDLESS: Duration = Duration::from_secs(3_600);
 
 /// A relay that owns every shard under an endless lease, and waits after a failure. Its database is away.
 async fn relay_in_backoff(fixture: &Fixture) -> Result<(Proxy, RunningRelay)> {
-    let (proxy, through) = database_proxy(fixture).await?;
+    let (proxy, through) = database_proxy(fixture)?;
     let mut settings = fixture.settings("first");
     settings.lease = ENDLESS;
     let relay = RunningRelay::start(settings, through, None);

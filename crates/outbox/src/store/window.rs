@@ -22,6 +22,10 @@ pub(crate) struct NextEnd {
 /// The first tick after `position`, else a snapshot taken now.
 ///
 /// Whatever is visible in either is visible to every statement that starts later.
+///
+/// It also says how the connection plans from here on: of a busy second there are hundreds of small windows, for each of which
+/// planning would take longer than reading, so that one plan serves them all. A window that ends at a tick is large: reading
+/// it by a plan of its own is worth far more than planning costs.
 pub(crate) async fn load_next_end(
     connection: &mut PgConnection,
     position: &str,
@@ -30,7 +34,9 @@ pub(crate) async fn load_next_end(
         "select coalesce(tick.snapshot, pg_current_snapshot())::text as snapshot,
                 coalesce(extract(epoch from clock_timestamp() - tick.taken_at), 0)::float8 as age_seconds,
                 tick.snapshot is not null as is_tick,
-                nullif(log.written, least(log.written, log.flushed))::text as unflushed
+                nullif(log.written, least(log.written, log.flushed))::text as unflushed,
+                set_config('plan_cache_mode',
+                           case when tick.snapshot is null then 'force_generic_plan' else 'force_custom_plan' end, false)
            from (select pg_current_wal_insert_lsn() as written, pg_current_wal_flush_lsn() as flushed) as log
            left join lateral (
                 select snapshot, taken_at from outbox.tick
@@ -257,10 +263,9 @@ impl WholeEvent {
 }
 
 /// Settings of a connection that reads windows. Plans must not depend on statistics, because a table that was just
-/// filled has none; so one plan serves all windows, and planning takes longer than reading a small one. Workers would compete with the relay and the broker for the same cores. The window of a busy second
+/// filled has none. Workers would compete with the relay and the broker for the same cores. The window of a busy second
 /// is sorted in memory.
-const READER_OPTIONS: [(&str, &str); 5] = [
-    ("plan_cache_mode", "force_generic_plan"),
+const READER_OPTIONS: [(&str, &str); 4] = [
     ("enable_seqscan", "off"),
     ("jit", "off"),
     ("max_parallel_workers_per_gather", "0"),
@@ -299,4 +304,36 @@ pub(crate) async fn connect_keeper(options: &PgConnectOptions) -> Result<PgConne
         .disable_statement_logging()
         .connect()
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::PgConnection;
+    use testkit::TestDatabase;
+
+    use super::{connect_reader, load_next_end};
+    use crate::store::tick::take_tick;
+
+    async fn plans(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+        sqlx::query_scalar("show plan_cache_mode").fetch_one(connection).await
+    }
+
+    #[tokio::test]
+    async fn small_windows_share_a_plan_and_the_large_ones_of_ticks_do_not() -> anyhow::Result<()> {
+        let database = TestDatabase::create(&[crate::migrations()]).await?;
+        let mut reader = connect_reader(&database.options()).await?;
+        let position: String =
+            sqlx::query_scalar("select pg_current_snapshot()::text").fetch_one(&mut reader).await?;
+        assert!(!load_next_end(&mut reader, &position).await?.is_tick);
+        assert_eq!(plans(&mut reader).await?, "force_generic_plan");
+        let mut ticker = database.connect().await?;
+        sqlx::query("select pg_current_xact_id()").execute(&mut ticker).await?;
+        assert!(take_tick(&mut ticker, std::time::Duration::ZERO).await?);
+        let end = load_next_end(&mut reader, &position).await?;
+        assert!(end.is_tick);
+        assert_eq!(plans(&mut reader).await?, "force_custom_plan");
+        assert!(!load_next_end(&mut reader, &end.snapshot).await?.is_tick);
+        assert_eq!(plans(&mut reader).await?, "force_generic_plan");
+        Ok(())
+    }
 }

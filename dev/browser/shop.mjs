@@ -51,13 +51,15 @@ export class Shop {
     return page;
   }
 
-  /** The same, signed in as a buyer. */
+  /** The same, signed in as a buyer, on a page without anything. */
   async buyer(number, options = {}) {
     const page = await this.visitor(options);
     await page.goto("/sign-in");
     await page.locator('main form input[name="token"]').fill(this.settings.tokens[number]);
     await page.locator("main form button").click();
     await page.waitForURL((url) => url.pathname !== "/sign-in");
+    // The page after signing in follows its products too: an answer to it is not to be taken for one to the page that is opened next.
+    await page.goto("about:blank");
     return page;
   }
 

@@ -6,7 +6,7 @@ use kafka_client::TopicPartition;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use crate::dead_letter::LetterStatus;
-use crate::store::progress::Advance;
+use crate::store::batch::Advance;
 
 /// Transactions committed, by `group`.
 pub const BATCHES: &str = "commerce_inbox_batches_total";

@@ -7,6 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::failure::{Failure, engine};
+use crate::store::batch::prepare;
 use crate::store::source::{find_source, insert_source};
 
 /// How long a connection attempt may take.
@@ -50,6 +51,7 @@ impl Session {
             std::mem::forget(connection.begin().await.map_err(engine("begin"))?);
             let ready = sqlx::raw_sql("rollback; set synchronous_commit = off").execute(&mut *connection);
             ready.await.map_err(engine("set up"))?;
+            prepare(connection).await.map_err(engine("prepare"))?;
         }
         Ok(connection)
     }

@@ -18,10 +18,10 @@ use super::work::Shared;
 use crate::dead_letter;
 use crate::kill::{answer, is_sabotaged, kill_point};
 use crate::projection::{OrderingMode, Projection};
+use crate::store::batch::{self, Advance, Unfinished};
 use crate::store::blocked::{self, Topic};
 use crate::store::dead_letter::{NewLetter, insert_dead_letters};
 use crate::store::handled::insert_ids;
-use crate::store::progress::{self, Advance, Unfinished};
 
 /// What a transaction came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,7 +129,7 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
     ) -> Result<(), Failure> {
         let (origin, owner) = (&self.plan.batch.origin, &shared.settings.owner);
         let finished =
-            progress::finish_and_commit(connection, self.group, origin, advance, owner, halt, changed).await;
+            batch::finish_and_commit(connection, self.group, origin, advance, owner, halt, changed).await;
         finished.map_err(|unfinished| match unfinished {
             // The row is locked, so this is a bug or a rule of the database's owner; nothing is written.
             Unfinished::Moved => Failure::NoProgress,
@@ -154,7 +154,7 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
             claims = memory.claims(self.identities(&BTreeSet::new()));
         }
         let origin = &self.plan.batch.origin;
-        let locked = progress::begin_and_lock(tx, self.group, origin, expected, claims.masks().keys());
+        let locked = batch::begin_and_lock(tx, self.group, origin, claims.masks().keys());
         let (stored, mut blocks) = locked.await.map_err(engine("fence"))?.ok_or(Failure::NoProgress)?;
         let mut order = Order::default();
         if is_strict && expected.is_none_or(|expected| expected == stored) {

@@ -50,7 +50,7 @@ impl Display for Text<'_> {
 }
 
 /// `bytea`.
-struct Bytes<'a>(&'a [u8]);
+pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
 
 impl Display for Bytes<'_> {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {

@@ -1,5 +1,6 @@
 //! The SQL of this crate.
 
+pub(crate) mod batch;
 pub(crate) mod blocked;
 pub(crate) mod dead_letter;
 pub(crate) mod handled;

@@ -1,11 +1,11 @@
 //! The transaction of a batch: what begins it, what it is checked by, and whether its commit waits for the disk.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::Result;
 use inbox::{FloodLimits, StopReason};
 use sqlx::PgConnection;
-use testkit::eventually;
 
 use crate::fixture::{Fixture, Record, events, names};
 
@@ -91,7 +91,7 @@ async fn an_offset_that_moves_within_a_batch_stops_its_partition_and_nothing_cou
 }
 
 #[tokio::test]
-async fn bits_that_cannot_be_written_hold_their_batch_up() -> Result<()> {
+async fn bits_that_vanish_within_a_batch_are_written_all_the_same() -> Result<()> {
     let fixture = Fixture::new(1).await?;
     let mut connection = fixture.database.connect().await?;
     let running = fixture.start();
@@ -99,17 +99,98 @@ async fn bits_that_cannot_be_written_hold_their_batch_up() -> Result<()> {
     fixture.passed(10).await?;
     meddle(&mut connection, "delete from inbox.event_handled").await?;
     fixture.produce(&events(0, 10..20)).await?;
-    eventually("the batch is tried again", async || {
-        let partitions = running.status.partitions();
-        let retrying = partitions.into_iter().find_map(|partition| partition.retrying);
-        Ok(retrying.filter(|text| text.contains("0 of 1 locked rows")))
-    })
-    .await?;
-    assert_eq!(fixture.effects().await?, names(0..10));
+    fixture.passed(20).await?;
     sqlx::raw_sql("drop trigger meddle on effect").execute(&mut connection).await?;
+    fixture.produce(&events(0, 0..21)).await?;
+    fixture.passed(41).await?;
+    running.stop().await?;
+    assert_eq!(fixture.effects().await?, names(0..21));
+    assert_eq!(fixture.sums().await?, [21, 20, 0, 0]);
+    fixture.remove().await
+}
+
+/// Events of so many blocks, apart by more than a block has bits.
+fn far_apart(first: u64, blocks: u64) -> Vec<Record> {
+    (0..blocks).map(|block| Record::event(0, block * 5_000 + first, &format!("e{block}/{first}"))).collect()
+}
+
+#[tokio::test]
+async fn every_block_of_a_batch_is_remembered_be_they_few_or_many() -> Result<()> {
+    for blocks in [3, 4, 50] {
+        let fixture = Fixture::new(1).await?;
+        // Blocks that are new, then blocks that exist, then all of it again.
+        let records = [far_apart(0, blocks), far_apart(1, blocks)];
+        let mut passed = 0;
+        for turn in [&records[..1], &records[1..], &records[..]] {
+            let turn = turn.concat();
+            fixture.produce(&turn).await?;
+            // So all of them are one batch.
+            let running = fixture.start();
+            passed += i64::try_from(turn.len())?;
+            fixture.passed(passed).await?;
+            running.stop().await?;
+        }
+        let events = 2 * i64::try_from(blocks)?;
+        assert_eq!(fixture.sums().await?, [events, events, 0, 0]);
+        fixture.remove().await?;
+    }
+    Ok(())
+}
+
+/// Notes how statements are planned where a projection has its effect.
+const NOTE_PLANS: &str = "
+    create table plan_note (mode text, scans text);
+    create function note_plans() returns trigger language plpgsql as $$ begin
+        insert into plan_note values (current_setting('plan_cache_mode'), current_setting('enable_seqscan'));
+        return null;
+    end $$;
+    create trigger note_plans after insert on effect for each statement execute function note_plans();
+";
+
+#[tokio::test]
+async fn a_projections_statements_are_planned_for_the_values_at_hand() -> Result<()> {
+    let fixture = Fixture::new(1).await?;
+    let mut connection = fixture.database.connect().await?;
+    sqlx::raw_sql(NOTE_PLANS).execute(&mut connection).await?;
+    fixture.produce(&events(0, 0..10)).await?;
+    let running = fixture.start();
+    fixture.passed(10).await?;
+    fixture.produce(&events(0, 10..20)).await?;
     fixture.passed(20).await?;
     running.stop().await?;
-    assert_eq!(fixture.effects().await?, names(0..20));
+    let notes: Vec<(String, String)> =
+        sqlx::query_as("select distinct mode, scans from plan_note").fetch_all(&mut connection).await?;
+    assert_eq!(notes, [("force_custom_plan".to_owned(), "on".to_owned())]);
+    fixture.remove().await
+}
+
+/// Has the commit that moves an offset to 10 take longer than a transaction may.
+const SLOW_COMMIT: &str = "
+    create function sleep() returns trigger language plpgsql as $$ begin
+        perform pg_sleep(3);
+        return null;
+    end $$;
+    create constraint trigger sleep after update on inbox.progress
+        deferrable initially deferred for each row when (new.next_offset = 10) execute function sleep();
+";
+
+#[tokio::test]
+async fn a_commit_that_was_given_up_is_waited_for_before_its_batch_is_tried_again() -> Result<()> {
+    let fixture = Fixture::new(1).await?;
+    let mut connection = fixture.database.connect().await?;
+    let mut settings = fixture.settings();
+    settings.transaction_timeout = Duration::from_secs(1);
+    let running = fixture.start_with(settings, fixture.database.options());
+    fixture.produce(&events(0, 0..5)).await?;
+    fixture.passed(5).await?;
+    sqlx::raw_sql(SLOW_COMMIT).execute(&mut connection).await?;
+    fixture.produce(&events(0, 5..10)).await?;
+    fixture.passed(10).await?;
+    fixture.produce(&events(0, 10..15)).await?;
+    fixture.passed(15).await?;
+    running.stop().await?;
+    assert_eq!(fixture.effects().await?, names(0..15));
+    assert_eq!(fixture.sums().await?, [15, 0, 0, 0]);
     fixture.remove().await
 }
 

@@ -163,6 +163,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn additions_that_another_streamer_is_folding_keep_nobody_waiting() -> anyhow::Result<()> {
+        let (database, pool) = database().await?;
+        let mut connection = database.connect().await?;
+        add(&mut connection, &[row(1, 1, [0, 0, 0, 1])]).await?;
+        add(&mut connection, &[row(2, 1, [0, 0, 0, 1])]).await?;
+        let mut other = connection.begin().await?;
+        let folded: i64 = sqlx::query_scalar("select metrics.fold_hours(1)").fetch_one(&mut *other).await?;
+        assert_eq!(folded, 1);
+        // With a wait this would end by the statement's timeout.
+        assert_eq!(fold_all(100, &pool).await?, 1);
+        other.commit().await?;
+        let expected = Hours::from([((1, 1), [0, 0, 0, 1]), ((2, 1), [0, 0, 0, 1])]);
+        assert_eq!(hours(&mut connection, FOLDED).await?, expected);
+        database.drop_database().await
+    }
+
+    #[tokio::test]
     async fn several_streamers_fold_beside_their_batches_and_lose_and_double_nothing() -> anyhow::Result<()> {
         const BATCHES: i64 = 200;
         let (database, pool) = database().await?;

@@ -15,22 +15,13 @@ use super::handled::{Columns, decode_bits};
 use super::literal::{ByteArrays, Bytes, Number, Numbers, Text};
 use crate::engine::claims::{Bits, Block};
 
-/// Prepares a session. Blocks are locked in the order in which they are given, and found one after the other by their keys: a lateral
-/// look with a lock is no join. Those that are written exist and are locked; an upsert has the simplest plan that writes them by their keys.
+/// Prepares a session. Blocks that are written exist and are locked; an upsert has the simplest plan that writes them by their keys.
 const PREPARE: &str = "
     prepare inbox_lock_offset(smallint, text, integer) as
         select next_offset from inbox.progress where consumer_group = $1 and topic = $2 and partition = $3 for update;
     prepare inbox_lock_block(smallint, smallint, smallint, bigint) as
         select source_id, lane, block, bits from inbox.event_handled
          where consumer_group = $1 and source_id = $2 and lane = $3 and block = $4 for update;
-    prepare inbox_lock_blocks(smallint, smallint[], smallint[], bigint[]) as
-        select found.source_id, found.lane, found.block, found.bits
-          from unnest($2, $3, $4) as wanted (source_id, lane, block)
-         cross join lateral (
-               select h.* from inbox.event_handled h
-                where h.consumer_group = $1 and h.source_id = wanted.source_id and h.lane = wanted.lane
-                  and h.block = wanted.block
-                  for update) as found;
     prepare inbox_move_offset(smallint, text, integer, bigint, bigint, bigint, bigint, bigint, bigint, text, text) as
         update inbox.progress
            set next_offset = $5, handled = handled + $6, duplicates = duplicates + $7, dead_lettered = dead_lettered + $8,
@@ -108,7 +99,9 @@ pub(crate) async fn begin_and_lock(
         }
     } else {
         let (sources, lanes, numbers) = (Numbers(&sources), Numbers(&lanes), Numbers(&numbers));
-        message.add(format_args!("execute inbox_lock_blocks({group}, {sources}, {lanes}, {numbers})"));
+        message.add(format_args!(
+            "select source_id, lane, block, bits from inbox.lock_blocks({group}::smallint, {sources}, {lanes}, {numbers})"
+        ));
     }
     PLAN_AS_BEFORE.iter().for_each(|statement| message.add(statement));
     let rows = sqlx::raw_sql(AssertSqlSafe(message.text)).fetch_all(connection).await?;

@@ -164,6 +164,29 @@ async fn a_projections_statements_are_planned_for_the_values_at_hand() -> Result
     fixture.remove().await
 }
 
+/// Refuses an effect when it is committed, and not before.
+const REFUSE_AT_COMMIT: &str = "
+    create function refuse() returns trigger language plpgsql as $$ begin
+        raise exception 'refused' using errcode = 'check_violation';
+    end $$;
+    create constraint trigger refuse after insert on effect
+        deferrable initially deferred for each row when (new.name = 'e5') execute function refuse();
+";
+
+#[tokio::test]
+async fn what_is_refused_at_the_commit_is_a_dead_letter_and_takes_nothing_with_it() -> Result<()> {
+    let fixture = Fixture::new(1).await?;
+    let mut connection = fixture.database.connect().await?;
+    sqlx::raw_sql(REFUSE_AT_COMMIT).execute(&mut connection).await?;
+    fixture.produce(&events(0, 0..10)).await?;
+    let running = fixture.start();
+    fixture.passed(10).await?;
+    running.stop().await?;
+    assert_eq!(fixture.effects().await?, [names(0..5), names(6..10)].concat());
+    assert_eq!(fixture.reasons().await?, [(5, "constraint".to_owned())]);
+    fixture.remove().await
+}
+
 /// Has the commit that moves an offset to 10 take longer than a transaction may.
 const SLOW_COMMIT: &str = "
     create function sleep() returns trigger language plpgsql as $$ begin

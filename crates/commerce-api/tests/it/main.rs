@@ -22,5 +22,6 @@ mod pages;
 mod products;
 mod rankings;
 mod rates;
+mod references;
 mod tokens;
 mod views;

@@ -4,19 +4,28 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use product_cache::{Card, Invalidation, Lookup, ProductCache};
+use product_cache::{CacheGuard, Card, GuardNews, Invalidation, Lookup, ProductCache};
 use runtime::database::Pool;
 
-use crate::batch_reader::{BatchReader, Loaded, Source};
+use crate::batch_reader::{BatchReader, BatchReaderTask, Loaded, Source, batch_reader};
 use crate::counts::in_time;
 use crate::error::ApiError;
+use crate::metrics;
+use crate::settings::ApiSettings;
 use crate::store::Session;
 use crate::store::catalog::list_cards;
 
+const CACHE_NEWS: GuardNews = GuardNews {
+    left_out: "cache does not answer: cards are read from the database",
+    made_again: "cache answers: cards are read from it again",
+};
+
 /// Cards of products that are not in the cache, from the database.
 pub(crate) struct CardSource {
-    pub(crate) pool: Pool,
-    pub(crate) cache: Arc<dyn ProductCache>,
+    pool: Pool,
+    cache: Arc<dyn ProductCache>,
+    /// Of [`Catalog`].
+    guard: Arc<CacheGuard>,
 }
 
 impl Source for CardSource {
@@ -33,7 +42,7 @@ impl Source for CardSource {
     /// Fills after the answers: a slow cache delays no page, and one that is away costs only the next read.
     async fn answered(&self, values: &HashMap<i64, Card>) {
         let cards: Vec<Card> = values.values().cloned().collect();
-        if let Err(error) = self.cache.fill(&cards).await {
+        if let Err(error) = self.guard.call(self.cache.fill(&cards)).await {
             tracing::debug!(%error, "cards were not cached");
         }
     }
@@ -48,8 +57,23 @@ pub(crate) struct StockState {
 
 /// Reads products for buyers.
 pub(crate) struct Catalog {
-    pub(crate) cache: Arc<dyn ProductCache>,
-    pub(crate) cards: BatchReader<i64, Card>,
+    cache: Arc<dyn ProductCache>,
+    /// In front of reads and fills. Invalidations are rare, and worth their wait.
+    guard: Arc<CacheGuard>,
+    cards: BatchReader<i64, Card>,
+}
+
+/// The catalog, and the task that reads what the cache does not know.
+pub(crate) fn catalog(
+    pool: Pool,
+    cache: Arc<dyn ProductCache>,
+    settings: &ApiSettings,
+) -> (Catalog, BatchReaderTask<CardSource>) {
+    let guard = CacheGuard::new(settings.cache_breaker(), metrics::cache_breaker(), CACHE_NEWS);
+    let guard = Arc::new(guard);
+    let source = CardSource { pool, cache: Arc::clone(&cache), guard: Arc::clone(&guard) };
+    let (cards, task) = batch_reader(source, settings.read_queue_max, settings.read_batch_max);
+    (Catalog { cache, guard, cards }, task)
 }
 
 impl Catalog {
@@ -89,8 +113,8 @@ impl Catalog {
 
     /// A cache that does not answer knows nothing; the batched read then bounds what reaches the database.
     async fn look_up(&self, ids: &[i64]) -> Vec<Lookup> {
-        match self.cache.read(ids).await {
-            Ok(lookups) if lookups.len() == ids.len() => lookups,
+        match self.guard.call(self.cache.read(ids)).await {
+            Ok(Some(lookups)) if lookups.len() == ids.len() => lookups,
             Ok(_) => vec![Lookup::default(); ids.len()],
             Err(error) => {
                 tracing::debug!(%error, "cards are read from the database");

@@ -53,8 +53,8 @@ pub use settings::{
 };
 pub use store::{ProductRecount, StoreError, recount};
 
-use batch_reader::{BatchReaderTask, batch_reader};
-use catalog::{CardSource, Catalog};
+use batch_reader::BatchReaderTask;
+use catalog::{CardSource, Catalog, catalog};
 use commands::Shop;
 use commands::like_product::LikeGroup;
 use commands::place_order::OrderGroup;
@@ -168,8 +168,7 @@ impl Api {
         let token_limits = auth.token_limits(queue_max);
         let (tokens, token_task) = tokens(pool.clone(), token_limits, batch_max);
         let (sessions, session_task) = sessions(pool.clone(), session, token_limits, batch_max);
-        let source = CardSource { pool: pool.clone(), cache: Arc::clone(&cache) };
-        let (cards, card_task) = batch_reader(source, queue_max, batch_max);
+        let (catalog, card_task) = catalog(pool.clone(), cache, &settings);
         let (counts, count_task) = counts(metrics_pool.clone(), &settings);
         let ids_max = settings.page_depth_max + 1;
         let source = CountOrderSource { pool: metrics_pool.clone(), ids_max };
@@ -187,7 +186,6 @@ impl Api {
         let live = Live::new(settings.live_watchers_max, settings.live_queue_max);
         let concurrency = Arc::new(Semaphore::new(settings.concurrency_max));
         let (routes, document) = routes::described(settings.body_bytes_max, settings.bulk_body_bytes_max);
-        let catalog = Catalog { cache, cards };
         let storefront = Storefront {
             assets: Assets::new(),
             shop_name: settings.shop_name.clone(),

@@ -21,6 +21,8 @@ const IN_FLIGHT: &str = "commerce_http_requests_in_flight";
 const VIEWS: &str = "commerce_http_views_total";
 /// How long rankings took to be read, by `period`.
 const RANKING_SECONDS: &str = "commerce_ranking_read_seconds";
+/// The breaker between pages and the cache: 0 closed, 1 half open, 2 open.
+const CACHE_BREAKER: &str = "commerce_http_cache_breaker_state";
 /// Open streams of watched products.
 const LIVE_WATCHERS: &str = "commerce_live_watchers";
 /// Reads of what is watched: one of the cache and one of the counts each.
@@ -127,6 +129,10 @@ impl ViewMetrics {
 
 pub(crate) fn ranking_read(period: Period, took: Duration) {
     histogram!(RANKING_SECONDS, "period" => period.as_str()).record(took.as_secs_f64());
+}
+
+pub(crate) fn cache_breaker() -> Gauge {
+    gauge!(CACHE_BREAKER)
 }
 
 /// So many watchers have come, or gone.

@@ -7,6 +7,7 @@ mod session;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use product_cache::BreakerSettings;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -94,12 +95,17 @@ pub struct ApiSettings {
     pub page_depth_max: usize,
     /// Whether views of product pages are recorded.
     pub views_recorded: bool,
-    /// How long a page waits for its view to be taken by the writer.
+    /// How long a page waits for the commit of its view.
     #[serde(with = "humantime_serde")]
     pub view_wait: Duration,
-    /// How long a page waits for the commit of a view that the writer has taken.
+    /// How much longer it waits if the writer has taken the view.
     #[serde(with = "humantime_serde")]
     pub view_commit_wait: Duration,
+    /// Failed reads or fills of the cache in a row, after which pages leave it out; 0: never.
+    pub cache_failures_max: u32,
+    /// From then to the one call that is tried.
+    #[serde(with = "humantime_serde")]
+    pub cache_pause: Duration,
     /// How long commands that are executed together wait for a row that somebody else has locked.
     #[serde(with = "humantime_serde")]
     pub group_lock_wait: Duration,
@@ -356,6 +362,10 @@ impl ApiSettings {
 
     pub(crate) fn filter_limits(&self) -> FilterLimits {
         FilterLimits { brand_bytes_max: self.brand_bytes_max, search_bytes_max: self.search_bytes_max }
+    }
+
+    pub(crate) const fn cache_breaker(&self) -> BreakerSettings {
+        BreakerSettings { failures_max: self.cache_failures_max, pause: self.cache_pause }
     }
 
     pub(crate) fn order_group_limits(&self) -> GroupLimits {

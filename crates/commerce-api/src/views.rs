@@ -6,7 +6,7 @@
 //!   before the writer took it, or its transaction was rolled back;
 //! - `unknown`: the writer took it and its commit did not end in time, or its end is not known (the connection broke).
 //!
-//! A database that is away delays a page by `api.view_wait` and no more.
+//! A database that is slow or away delays a page by `api.view_wait` and no more, unless `api.view_commit_wait` is set.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,14 +73,14 @@ impl Group for ViewGroup {
     }
 }
 
-/// Records views within two waits.
+/// Records views within the waits of the settings.
 pub(crate) struct ViewRecorder {
     /// Whether views are recorded at all.
     is_on: bool,
     queue: Queue<View, Recorded>,
-    /// For the writer to take it.
-    wait: Duration,
     /// For the commit.
+    wait: Duration,
+    /// More of it, when the writer has taken the view.
     commit_wait: Duration,
     metrics: ViewMetrics,
 }

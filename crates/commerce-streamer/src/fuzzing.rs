@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inbox::Projection;
-use product_cache::ProductCache;
+use product_cache::{BreakerSettings, ProductCache};
 use runtime::database::Pool;
 
-use crate::breaker::BreakerSettings;
 use crate::projections::metrics::MetricsProjection;
 use crate::projections::stock::StockProjection;
 

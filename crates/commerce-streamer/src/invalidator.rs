@@ -3,68 +3,42 @@
 //! A slow or dead cache must not delay batches: behind the breaker an invalidation is left out, and its intent stays in the
 //! database for the sweeper of any peer, which asks no breaker.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
 
-use product_cache::{Invalidation, ProductCache};
+use product_cache::{BreakerSettings, CacheGuard, GuardNews, Invalidation, ProductCache};
 
-use crate::breaker::{Breaker, BreakerSettings, BreakerState};
 use crate::metrics::{BREAKER_STATE, INVALIDATIONS_LEFT};
+
+const NEWS: GuardNews = GuardNews {
+    left_out: "cache does not answer: invalidations are left to the sweeper",
+    made_again: "cache answers: invalidations follow their commits again",
+};
 
 /// The cache behind the breaker.
 pub(crate) struct Invalidator {
     cache: Arc<dyn ProductCache>,
-    breaker: Mutex<Breaker>,
+    guard: CacheGuard,
 }
 
 impl Invalidator {
     pub(crate) fn new(cache: Arc<dyn ProductCache>, settings: BreakerSettings) -> Self {
-        metrics::gauge!(BREAKER_STATE).set(BreakerState::Closed.level());
-        Self { cache, breaker: Mutex::new(Breaker::new(settings, Instant::now())) }
+        Self { cache, guard: CacheGuard::new(settings, metrics::gauge!(BREAKER_STATE), NEWS) }
     }
 
     /// Answers whether the cache has confirmed; if not, the sweeper will see to it.
     pub(crate) async fn invalidate(&self, invalidations: &[Invalidation]) -> bool {
-        let is_done = self.with_breaker(|breaker| breaker.admits(Instant::now()))
-            && match self.cache.invalidate(invalidations).await {
-                Ok(()) => {
-                    self.with_breaker(Breaker::succeeded);
-                    true
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "cache was not invalidated after a commit");
-                    self.with_breaker(|breaker| breaker.failed(Instant::now()));
-                    false
-                }
-            };
+        let is_done = match self.guard.call(self.cache.invalidate(invalidations)).await {
+            Ok(done) => done.is_some(),
+            Err(error) => {
+                tracing::debug!(%error, "cache was not invalidated after a commit");
+                false
+            }
+        };
         if !is_done {
             metrics::counter!(INVALIDATIONS_LEFT)
                 .increment(invalidations.len().try_into().unwrap_or(u64::MAX));
         }
         is_done
-    }
-
-    /// Tells of each change once. Trials and their failures are no news.
-    fn with_breaker<T>(&self, act: impl FnOnce(&mut Breaker) -> T) -> T {
-        let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = breaker.state();
-        let answer = act(&mut breaker);
-        let after = breaker.state();
-        if before != after {
-            metrics::gauge!(BREAKER_STATE).set(after.level());
-            match (before, after) {
-                (BreakerState::Closed, _) => {
-                    tracing::warn!("cache does not answer: invalidations are left to the sweeper");
-                }
-                (_, BreakerState::Closed) => {
-                    tracing::info!("cache answers: invalidations follow their commits again");
-                }
-                (BreakerState::Open | BreakerState::HalfOpen, state) => {
-                    tracing::debug!(?state, "cache breaker");
-                }
-            }
-        }
-        answer
     }
 }
 
@@ -75,11 +49,10 @@ mod tests {
 
     use anyhow::Context as _;
     use metrics_exporter_prometheus::PrometheusBuilder;
-    use product_cache::{CacheSettings, Invalidation, RedisCache};
+    use product_cache::{BreakerSettings, CacheSettings, Invalidation, RedisCache};
     use testkit::{Line, Proxy, TestTopics, eventually};
 
     use super::Invalidator;
-    use crate::breaker::BreakerSettings;
 
     const INVALIDATIONS: [Invalidation; 1] = [Invalidation { product_id: 1, version: 1, sold_out: true }];
 

@@ -4,7 +4,6 @@
 //! exactly once. A new consumer is one file in `projections/` and one line in [`start`].
 //! Deliberately absent: fencing, idempotency, retries and dead letters, which are `inbox`'s.
 
-mod breaker;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod hourly;
@@ -16,7 +15,6 @@ mod store;
 mod streamer;
 mod sweeper;
 
-pub use breaker::BreakerSettings;
 pub use hourly::HourlySettings;
 pub use metrics::describe as describe_metrics;
 pub use projections::metrics::METRICS_GROUP;

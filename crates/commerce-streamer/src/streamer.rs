@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use commerce_events::{CATALOG_EVENTS, ORDER_EVENTS, STOCK_EVENTS, VIEW_EVENTS};
 use inbox::{ConsumerSettings, Projection, StreamerStatus};
-use product_cache::ProductCache;
+use product_cache::{BreakerSettings, ProductCache};
 use runtime::database::Pool;
 use runtime::management::Health;
 use runtime::{Lifecycle, TaskKind};
 use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
 
-use crate::breaker::BreakerSettings;
 use crate::hourly::{self, HourlySettings};
 use crate::projections::metrics::{METRICS_GROUP, MetricsProjection};
 use crate::projections::stock::{STOCK_GROUP, StockProjection};

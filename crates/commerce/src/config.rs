@@ -6,12 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use commerce_api::{ApiSettings, AuthSettings, MetricsSettings, RankingSettings, SessionSettings};
-use commerce_streamer::{BreakerSettings, HourlySettings, SweeperSettings};
+use commerce_streamer::{HourlySettings, SweeperSettings};
 use inbox::dead_letter::{PublisherSettings, RedriveSettings};
 use inbox::{BlockedLimits, ConsumerSettings, FloodLimits, UnknownTypes};
 use kafka_client::{ClientSettings, ProducerSettings};
 use outbox::{AppendLimits, RelaySettings, RetentionSettings, TickerSettings};
-use product_cache::CacheSettings;
+use product_cache::{BreakerSettings, CacheSettings};
 use runtime::database::DatabaseSettings;
 use runtime::management::ManagementSettings;
 use runtime::telemetry::LogSettings;

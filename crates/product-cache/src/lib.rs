@@ -6,9 +6,11 @@
 //! late its reader is, in whatever order invalidations and fills arrive, and however often each is repeated.
 //! Deliberately absent: counts (they are never cached here) and loading from the database (the api does it).
 
+mod breaker;
 mod card;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod guarded;
 mod local;
 mod metrics;
 mod redis_cache;
@@ -17,7 +19,9 @@ mod settings;
 use async_trait::async_trait;
 use thiserror::Error;
 
+pub use breaker::BreakerSettings;
 pub use card::{Card, Invalidation, Lookup, Tombstone};
+pub use guarded::{CacheGuard, GuardNews};
 pub use local::LocalCache;
 pub use redis_cache::RedisCache;
 pub use settings::CacheSettings;

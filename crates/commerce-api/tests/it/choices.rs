@@ -61,6 +61,9 @@ pub(crate) fn api_settings() -> ApiSettings {
         // Wide: a noisy machine must not make a view too late.
         view_wait: Duration::from_secs(30),
         view_commit_wait: Duration::from_secs(30),
+        // Never left out.
+        cache_failures_max: 0,
+        cache_pause: Duration::from_secs(1),
         group_lock_wait: Duration::from_secs(30),
         order_queue_max: 1_000,
         order_batch_max: 200,

@@ -109,20 +109,30 @@ pub(crate) struct Watched {
     pub(crate) cache: LocalCache,
     pub(crate) is_away: AtomicBool,
     reads: AtomicUsize,
+    /// Calls while it was away.
+    unanswered: AtomicUsize,
 }
 
 impl Watched {
     pub(crate) fn new() -> anyhow::Result<Arc<Self>> {
-        let (cache, is_away, reads) = (local_cache()?, AtomicBool::new(false), AtomicUsize::new(0));
-        Ok(Arc::new(Self { cache, is_away, reads }))
+        let (is_away, reads, unanswered) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+        Ok(Arc::new(Self { cache: local_cache()?, is_away, reads, unanswered }))
     }
 
     pub(crate) fn reads(&self) -> usize {
         self.reads.load(Ordering::SeqCst)
     }
 
+    pub(crate) fn unanswered(&self) -> usize {
+        self.unanswered.load(Ordering::SeqCst)
+    }
+
     fn answer(&self) -> Result<&LocalCache, CacheError> {
-        if self.is_away.load(Ordering::SeqCst) { Err(CacheError::TimedOut) } else { Ok(&self.cache) }
+        if self.is_away.load(Ordering::SeqCst) {
+            self.unanswered.fetch_add(1, Ordering::SeqCst);
+            return Err(CacheError::TimedOut);
+        }
+        Ok(&self.cache)
     }
 }
 

@@ -72,6 +72,32 @@ async fn without_the_database_pages_come_from_the_cache_and_views_are_said_to_be
     Ok(())
 }
 
+#[tokio::test]
+async fn a_cache_that_does_not_answer_is_left_out_and_used_again_after_a_pause() -> anyhow::Result<()> {
+    // A pause that is not over during the test, and one that is over at once.
+    for pause in [Duration::from_secs(3_600), Duration::ZERO] {
+        let cache = Watched::new()?;
+        let mut api = api_settings();
+        (api.cache_failures_max, api.cache_pause) = (2, pause);
+        let shop =
+            TestShop::start_with(Choices { api, cache: cache.clone(), ..Choices::ordinary()? }).await?;
+        let product = shop.products(&[1]).await?[0];
+        let is_sold_out = async || anyhow::Ok(shop.show(product).await?.data()["soldOut"].clone());
+        cache.is_away.store(true, Ordering::SeqCst);
+        for _ in 0..12 {
+            assert_eq!(is_sold_out().await?, false, "the database knows");
+        }
+        // Reads, and the fills behind them.
+        let unanswered = cache.unanswered();
+        assert!(if pause.is_zero() { unanswered >= 12 } else { unanswered == 2 }, "{pause:?}: {unanswered}");
+        cache.is_away.store(false, Ordering::SeqCst);
+        // What only the cache says tells who is asked.
+        cache.invalidate(&[Invalidation { product_id: product, version: 9, sold_out: true }]).await?;
+        assert_eq!(is_sold_out().await?, pause.is_zero(), "{pause:?}");
+    }
+    Ok(())
+}
+
 /// Likes and staleness of each product in an answer.
 fn likes(items: &Value) -> Vec<(Value, Value)> {
     let items = items.as_array().into_iter().flatten();

@@ -8,12 +8,11 @@ use std::sync::Arc;
 
 use commerce_events::{Event, StockEvent, TypeName};
 use inbox::{Decision, OrderingMode, Projection, RecordView, Refusal};
-use product_cache::{Invalidation, ProductCache};
+use product_cache::{BreakerSettings, Invalidation, ProductCache};
 use runtime::database::Pool;
 use sqlx::PgConnection;
 
 use super::decode;
-use crate::breaker::BreakerSettings;
 use crate::invalidator::Invalidator;
 use crate::metrics::{INTENTS_DONE, STALE_VERSIONS};
 use crate::store::metrics::{Applied, Tally, add_applied};
@@ -137,14 +136,13 @@ mod tests {
 
     use inbox::Projection;
     use metrics_exporter_prometheus::PrometheusBuilder;
-    use product_cache::{CacheSettings, Card, LocalCache, ProductCache, RedisCache};
+    use product_cache::{BreakerSettings, CacheSettings, Card, LocalCache, ProductCache, RedisCache};
     use runtime::database::{self, DatabaseSettings};
     use sqlx::{Connection, PgConnection};
     use testkit::{TestDatabase, eventually};
     use tokio_util::sync::CancellationToken;
 
     use super::{State, StockProjection, latest};
-    use crate::breaker::BreakerSettings;
     use crate::sweeper::{self, SweeperSettings, measure, sweep};
 
     const BREAKER: BreakerSettings = BreakerSettings { failures_max: 3, pause: Duration::from_secs(60) };

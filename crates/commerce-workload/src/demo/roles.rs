@@ -142,6 +142,8 @@ impl Roles {
             .env("COMMERCE_API_LISTEN", ports.api.to_string())
             // Its buyers ask as often as they get answers, however few they are.
             .env("COMMERCE_API_RATE_CALLER_PER_MINUTE", "0")
+            // So that its books know of each view what became of it.
+            .env("COMMERCE_API_VIEW_COMMIT_WAIT", "2s")
             .env("COMMERCE_PROCESS_INSTANCE", format!("demo-{role}"));
         let child = command.spawn().with_context(|| self.binary.display().to_string())?;
         self.running.lock().await.insert(role, child);

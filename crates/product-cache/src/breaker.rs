@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-/// When the cache is left alone after a commit.
+/// When a cache that does not answer is left alone.
 #[derive(Debug, Clone, Copy)]
 pub struct BreakerSettings {
     /// So many failed calls in a row open it. 0: never.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use metrics_exporter_prometheus::PrometheusBuilder;
 use product_cache::{Invalidation, ProductCache};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -74,6 +75,15 @@ async fn without_the_database_pages_come_from_the_cache_and_views_are_said_to_be
 
 #[tokio::test]
 async fn a_cache_that_does_not_answer_is_left_out_and_used_again_after_a_pause() -> anyhow::Result<()> {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let breaker = |state: u8| {
+        let metrics = recorder.handle().render();
+        assert!(
+            metrics.contains(&format!("commerce_http_cache_breaker_state {state}\n")),
+            "{state}: {metrics}"
+        );
+    };
     // A pause that is not over during the test, and one that is over at once.
     for pause in [Duration::from_secs(3_600), Duration::ZERO] {
         let cache = Watched::new()?;
@@ -83,10 +93,12 @@ async fn a_cache_that_does_not_answer_is_left_out_and_used_again_after_a_pause()
             TestShop::start_with(Choices { api, cache: cache.clone(), ..Choices::ordinary()? }).await?;
         let product = shop.products(&[1]).await?[0];
         let is_sold_out = async || anyhow::Ok(shop.show(product).await?.data()["soldOut"].clone());
+        breaker(0);
         cache.is_away.store(true, Ordering::SeqCst);
         for _ in 0..12 {
             assert_eq!(is_sold_out().await?, false, "the database knows");
         }
+        breaker(2);
         // Reads, and the fills behind them.
         let unanswered = cache.unanswered();
         assert!(if pause.is_zero() { unanswered >= 12 } else { unanswered == 2 }, "{pause:?}: {unanswered}");
@@ -94,6 +106,7 @@ async fn a_cache_that_does_not_answer_is_left_out_and_used_again_after_a_pause()
         // What only the cache says tells who is asked.
         cache.invalidate(&[Invalidation { product_id: product, version: 9, sold_out: true }]).await?;
         assert_eq!(is_sold_out().await?, pause.is_zero(), "{pause:?}");
+        breaker(if pause.is_zero() { 0 } else { 2 });
     }
     Ok(())
 }

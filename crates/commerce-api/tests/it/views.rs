@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::try_join_all;
 use futures_util::stream::FuturesUnordered;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use sqlx::Executor;
@@ -18,6 +19,8 @@ async fn stored_views(shop: &TestShop) -> anyhow::Result<i64> {
 
 #[tokio::test]
 async fn a_recorded_view_is_committed_before_its_page_is_answered() -> anyhow::Result<()> {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _recording = metrics::set_default_local_recorder(&recorder);
     let shop = TestShop::start().await?;
     let product = shop.products(&[1]).await?[0];
     let path = format!("/api/v1/products/{product}");
@@ -30,6 +33,9 @@ async fn a_recorded_view_is_committed_before_its_page_is_answered() -> anyhow::R
 
     assert_eq!(shop.show(product).await?.view_recorded.as_deref(), Some("true"));
     assert_eq!(shop.events().await?[1].payload, json!({ "productId": product }), "nobody in particular");
+    let metrics = recorder.handle().render();
+    assert!(metrics.contains("commerce_http_views_total{recorded=\"true\"} 2\n"), "{metrics}");
+    assert!(metrics.contains("commerce_http_views_total{recorded=\"false\"} 0\n"), "{metrics}");
     Ok(())
 }
 

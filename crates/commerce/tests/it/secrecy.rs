@@ -6,9 +6,17 @@ use anyhow::{Context, Result, ensure};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, ORIGIN, SET_COOKIE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
+use serde_json::json;
 
 use crate::harness::Shop;
 
+/// A buyer, so large that it is no other number.
+const BUYER: &str = "7700123456789012";
+/// Who holds the token.
+const LABEL: &str = "minas-phone";
+/// What the buyer looks for, and the key of the order.
+const SEARCHED: &str = "present-for-jisoo";
+const KEY: &str = "key-of-minas-order";
 /// Somebody's guess; it looks like a token.
 const GUESS: &str = "ct_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
@@ -27,9 +35,10 @@ fn cookie(answer: &Response, name: &str) -> Result<String> {
 }
 
 #[tokio::test]
-async fn the_most_talkative_log_holds_no_token_no_cookie_and_no_seal() -> Result<()> {
+async fn the_most_talkative_log_holds_no_token_no_cookie_no_seal_and_nothing_about_the_buyer() -> Result<()> {
     let shop = Shop::open().await?;
-    let issued = shop.command("token").args(["issue", "--user", "7", "--scope", "buyer"]).output()?;
+    let arguments = ["issue", "--user", BUYER, "--label", LABEL, "--scope", "buyer"];
+    let issued = shop.command("token").args(arguments).output()?;
     let token = String::from_utf8(issued.stdout)?.trim().to_owned();
     ensure!(token.len() > 40, "no token");
     let directory = tempfile::tempdir()?;
@@ -43,6 +52,11 @@ async fn the_most_talkative_log_holds_no_token_no_cookie_and_no_seal() -> Result
         let request = http.get(shop.url("/api/v1/orders")).header(AUTHORIZATION, format!("Bearer {shown}"));
         ensure!(request.send().await?.status() == status, "{status} for a token");
     }
+    let searched = http.get(shop.url(&format!("/api/v1/products?q={SEARCHED}"))).send().await?;
+    ensure!(searched.status() == 200, "{}", searched.status());
+    let order = http.post(shop.url("/api/v1/orders")).bearer_auth(&token).header("Idempotency-Key", KEY);
+    let order = order.json(&json!({ "items": [{ "productId": 1, "quantity": 1 }] })).send().await?;
+    ensure!(order.status() == 404, "{}", order.status());
     let form = http.get(shop.url("/sign-in")).send().await?;
     let entry = cookie(&form, "entry")?;
     let page = form.text().await?;
@@ -66,7 +80,8 @@ async fn the_most_talkative_log_holds_no_token_no_cookie_and_no_seal() -> Result
     ensure!(log.contains("DEBUG") && log.contains("/sign-in"), "it does not talk: {log}");
     let secret =
         |cookie: &str| cookie.split_once('=').map(|(_, secret)| secret.to_owned()).context("no value");
-    for secret in [token, GUESS.to_owned(), secret(&entry)?, secret(&session)?, seal.to_owned()] {
+    let secrets = [token, GUESS.to_owned(), secret(&entry)?, secret(&session)?, seal.to_owned()];
+    for secret in secrets.into_iter().chain([BUYER, LABEL, SEARCHED, KEY].map(str::to_owned)) {
         ensure!(!log.contains(&secret), "{secret} is in the log");
     }
     Ok(())

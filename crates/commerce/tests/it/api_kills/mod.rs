@@ -1,8 +1,8 @@
-//! `kill -9` of the api under load: what was acknowledged is there once, what was refused is not.
+//! `kill -9` of the api under load, and one SIGTERM: what was acknowledged is there once, what was refused is not.
 //!
 //! Clients ask over HTTP and keep a ledger of what they were told. A command whose answer was lost is sent again, an order with the
 //! same `Idempotency-Key`, to the process that comes next. In the end the ledger is compared with the tables, one command after
-//! the other. `API_KILL_COMMANDS` and `API_KILLS` make the run longer (docs/PROOF.md).
+//! the other. `API_KILL_COMMANDS` and `API_KILLS` choose another length (docs/PROOF.md).
 
 mod books;
 mod clients;
@@ -41,13 +41,13 @@ struct Length {
 }
 
 impl Length {
-    /// As the environment says, or short.
+    /// As the environment says, or the length that is promised.
     fn chosen() -> Result<Self> {
         let number = |name: &str, otherwise| match std::env::var(name) {
             Ok(text) => text.parse().with_context(|| format!("{name}: {text}")),
             Err(_) => Ok(otherwise),
         };
-        Ok(Self { commands: number("API_KILL_COMMANDS", 3_000)?, kills: number("API_KILLS", 3)? })
+        Ok(Self { commands: number("API_KILL_COMMANDS", 100_000)?, kills: number("API_KILLS", 5)? })
     }
 }
 
@@ -87,7 +87,7 @@ async fn start(shop: &Shop) -> Result<Role> {
     Ok(api)
 }
 
-/// Lets the clients ask, and kills the api so many times meanwhile.
+/// Lets the clients ask, kills the api so many times meanwhile, and ends it once by SIGTERM in between.
 async fn run(shop: &Shop, length: Length) -> Result<Outcome> {
     let mut api = start(shop).await?;
     let (catalogue, stock) = stock(shop, length.commands).await?;
@@ -95,13 +95,19 @@ async fn run(shop: &Shop, length: Length) -> Result<Outcome> {
     lives.send_replace(Some(life(shop, 0).await?));
     let (progress, mut done) = watch::channel(0);
     let killed = async {
-        for kill in 1..=length.kills {
-            let due = length.commands * kill / (length.kills + 1);
+        for end in 1..=length.kills + 1 {
+            let due = length.commands * end / (length.kills + 2);
             done.wait_for(|done| *done >= due).await?;
             lives.send_replace(None);
+            if end == length.kills / 2 + 1 {
+                // One ends well, and answers whatever it has taken.
+                api.terminate()?;
+                let status = api.ended().await?;
+                ensure!(status.success(), "after SIGTERM: {status}");
+            }
             drop(api);
             api = start(shop).await?;
-            lives.send_replace(Some(life(shop, kill).await?));
+            lives.send_replace(Some(life(shop, end).await?));
         }
         anyhow::Ok(api)
     };

@@ -1,10 +1,9 @@
-// Pictures for the README; made only when a folder for them is named.
+// Pictures for the README.
 
 import path from "node:path";
 
 export async function pictures(shop) {
   const { pictures: folder, products } = shop.settings;
-  if (!folder) return;
   await busy(shop);
   const desk = { viewport: { width: 1280, height: 860 }, colorScheme: "light" };
   const phone = { viewport: { width: 390, height: 844 }, colorScheme: "dark", locale: "ko-KR", deviceScaleFactor: 2 };

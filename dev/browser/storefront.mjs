@@ -1,6 +1,6 @@
 // What buyers must see in a real browser: `node storefront.mjs SCENARIO`, settings as JSON on standard input, told about on standard output.
 //
-// {"url", "browser", "tokens": [a token for each buyer], "products": {name: id}, "pictures": folder or null}
+// {"url", "browser", "tokens": [a token for each buyer], "products": {name: id}, "pictures": folder}
 // The tests of crates/commerce (tests/it/storefront.rs) start the shop, run each scenario and check the database afterwards.
 
 import { text } from "node:stream/consumers";
@@ -44,8 +44,11 @@ async function last_item(shop) {
   await watcher.evaluate(() => (globalThis.notReloaded = true));
 
   await buyer.goto(path);
+  // Behind the page's own listener, which has marked the button by then.
+  await buyer.evaluate(() => addEventListener("submit", ({ target }) => (sessionStorage.busy = target.querySelector("button").ariaBusy)));
   await buyer.locator(".detail form.order button").click();
   await buyer.waitForURL(/\/orders\/\d+/);
+  ensure((await buyer.evaluate(() => sessionStorage.busy)) === "true", "the button showed that the order was on its way");
   shop.tell("sold out shows elsewhere", await shop.appears(soldOut));
   ensure(await button.isDisabled(), "the button of what is sold out is disabled");
   await shop.appears(watcher.locator('.detail [data-count="sold"]', { hasText: /^1$/ }));

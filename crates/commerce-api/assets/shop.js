@@ -73,14 +73,18 @@ document.addEventListener('visibilitychange', follow)
 addEventListener('pagehide', () => source?.close())
 addEventListener('pageshow', follow)
 
+// What was pressed shows that it is being worked on, until there is another page; so it does not when one comes back to this one.
+document.addEventListener('submit', ({ target }) => target.querySelector('button')?.setAttribute('aria-busy', 'true'))
+addEventListener('pageshow', () => {
+  for (const button of document.querySelectorAll('button[aria-busy]')) button.removeAttribute('aria-busy')
+})
+
 // A form with data-swap is sent in the background, and the element of that id is taken from the page that answers.
 document.addEventListener('submit', async (event) => {
   const form = event.target
   const id = form.dataset.swap
   if (!id) return
   event.preventDefault()
-  const button = form.querySelector('button')
-  button.setAttribute('aria-busy', 'true')
   try {
     const answer = await fetch(form.action, { method: 'post', body: new URLSearchParams(new FormData(form)), headers: { accept: 'text/html' } })
     const page = new DOMParser().parseFromString(await answer.text(), 'text/html')

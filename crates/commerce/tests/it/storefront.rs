@@ -88,15 +88,15 @@ impl Stage {
 
     /// Runs a scenario to its end; what it tells is the error when it fails.
     async fn play(&self, scenario: &str, browser: &Path) -> Result<()> {
+        let directory = tempfile::tempdir()?;
         let settings = json!({
             "url": self.shop.url(""),
             "browser": browser,
             "tokens": self.tokens,
             "products": self.products,
-            "pictures": std::env::var("TEST_PICTURES").ok(),
+            "pictures": std::env::var_os("TEST_PICTURES").map_or(directory.path().to_owned(), Into::into),
         });
         // Files and not pipes, so that whatever the script prints cannot stop it.
-        let directory = tempfile::tempdir()?;
         let told = directory.path().join("told");
         let output = File::create(&told)?;
         let mut node = Command::new("node")

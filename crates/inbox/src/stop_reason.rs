@@ -43,7 +43,7 @@ pub enum StopReason {
     /// The partition's row was deleted.
     #[error("partition has no row in inbox.progress any more")]
     NoProgress,
-    /// There were too many dead letters, or an operator stopped it; `commerce streamer offsets resume` goes on.
+    /// There were too many dead letters, or an operator stopped it; `crate::offsets` says how to go on.
     #[error("partition was halted: {0}")]
     Halted(String),
     /// A new partition without a leader: its log start is not known yet. It is asked for again.

@@ -6,6 +6,7 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod migrate;
 pub(crate) mod offsets;
+pub(crate) mod operator;
 pub(crate) mod outbox;
 pub(crate) mod output;
 pub(crate) mod replay;

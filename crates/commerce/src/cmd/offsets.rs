@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use inbox::offsets::{OffsetChange, OffsetTarget, Operator, StoredOffset, change_offset, list_offsets};
 use sqlx::{Connection, PgConnection};
 
+use super::operator::OperatorArguments;
 use crate::config::Config;
 
 /// What `commerce streamer` does besides being the role.
@@ -54,15 +55,8 @@ pub(crate) struct Target {
     /// Partition
     #[arg(long)]
     partition: i32,
-    /// Who asks for it
-    #[arg(long, env = "USER", default_value = "unknown")]
-    by: String,
-    /// Why; kept for the audit
-    #[arg(long)]
-    reason: String,
-    /// Show what would change, and change nothing
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    operator: OperatorArguments,
 }
 
 pub(crate) async fn run(config: &Config, task: StreamerTask) -> anyhow::Result<ExitCode> {
@@ -98,10 +92,13 @@ async fn change(
     target: Target,
     change: OffsetChange,
 ) -> anyhow::Result<()> {
-    let Target { group, topic, partition, by, reason, dry_run } = target;
+    let Target { group, topic, partition, operator } = target;
+    let dry_run = operator.dry_run;
     let name = |name: &str| config.kafka.topic(name);
     let target = OffsetTarget { consumer_group: name(&group), topic: name(&topic), partition };
-    let operator = Operator { by, reason };
+    // What a dry run writes down does not stay.
+    let (by, reason) = if dry_run { ("", "") } else { operator.who_and_why()? };
+    let operator = Operator { by: by.to_owned(), reason: reason.to_owned() };
     let (before, after) = change_offset(connection, &target, change, &operator, dry_run).await?;
     println!("before  {}", line(&before));
     println!("after   {}", line(&after));

@@ -130,6 +130,85 @@ async fn an_action_needs_a_scope_a_name_and_a_reason_and_a_dry_run_changes_nothi
     Ok(())
 }
 
+/// Ids of three letters of one key whose consumer is strict, in their order: one that waits for an operator, and two that wait
+/// behind it.
+async fn insert_queue(shop: &Shop) -> Result<Vec<String>> {
+    for offset in 0..3 {
+        insert_letter(shop, offset, "catalog-events").await?;
+    }
+    let mut connection = shop.connect().await?;
+    let key = uuid::Uuid::nil();
+    sqlx::query("insert into inbox.blocked_key (consumer_group, topic, key_digest) values ($1, $1, $2)")
+        .bind("catalog-events")
+        .bind(key)
+        .execute(&mut connection)
+        .await?;
+    let queue = r#"update inbox.dead_letter
+                      set key_digest = $1, turn = "offset" + 1, status = case "offset" when 0 then 'new' else 'blocked' end"#;
+    sqlx::query(queue).bind(key).execute(&mut connection).await?;
+    let ids = sqlx::query_scalar(r#"select id::text from inbox.dead_letter order by "offset""#);
+    Ok(ids.fetch_all(&mut connection).await?)
+}
+
+#[tokio::test]
+async fn a_letter_that_waits_behind_another_is_discarded_if_it_is_named_or_its_state_is() -> Result<()> {
+    let shop = Shop::open().await?;
+    let ids = insert_queue(&shop).await?;
+    let open = json(&shop, &["discard", "--all", "--dry-run"])?;
+    ensure!(open["matched"] == 1, "blocked letters are not meant by default: {open}");
+    let refused = dead_letters(&shop, &[&["redrive", &ids[1]], MANDATE.as_slice()].concat())?;
+    let text = String::from_utf8(refused.stdout)?;
+    ensure!(!refused.status.success() && text.contains("deal with that one"), "{text}");
+    let planned = json(&shop, &["discard", &ids[1], "--dry-run"])?;
+    ensure!(planned["done"] == 1, "{planned}");
+    let discarded = json(&shop, &[&["discard", &ids[1]], MANDATE.as_slice()].concat())?;
+    ensure!(discarded["done"] == 1 && discarded["unmatched"] == serde_json::json!([]), "{discarded}");
+    let story = json(&shop, &["show", &ids[1]])?;
+    ensure!(story["status"] == "discarded" && story["audit"][0]["statusBefore"] == "blocked", "{story}");
+    let by_state = ["discard", "--all", "--status", "blocked"];
+    let discarded = json(&shop, &[&by_state, MANDATE.as_slice()].concat())?;
+    ensure!(discarded["done"] == 1, "{discarded}");
+    let listed = json(&shop, &["list", &ids[0], &ids[2], "--status", "all"])?;
+    let statuses: Vec<&Value> = listed["letters"].as_array().context("no list")?.iter().collect();
+    ensure!(statuses.len() == 2 && statuses.iter().all(|letter| letter["status"] != "blocked"), "{listed}");
+    ensure!(json(&shop, &["show", &ids[0]])?["status"] == "new");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_named_letter_that_does_not_match_is_an_error_and_the_others_are_dealt_with() -> Result<()> {
+    let shop = Shop::open().await?;
+    let ids = insert_queue(&shop).await?;
+    let nil = uuid::Uuid::nil().to_string();
+    print(&shop, &[&["discard", &ids[2]], MANDATE.as_slice()].concat())?;
+    for action in ["redrive", "discard"] {
+        for (arguments, cause) in [
+            (&[nil.as_str()][..], format!("{nil}: there is no such dead letter")),
+            (&[ids[2].as_str()], format!("{}: it is discarded", ids[2])),
+            (&[ids[1].as_str(), "--status", "open"], format!("{}: it is blocked", ids[1])),
+            (&[ids[0].as_str(), "--type", "other"], format!("{}: another condition excludes it", ids[0])),
+        ] {
+            for more in [&["--dry-run"][..], &MANDATE] {
+                let arguments = [&[action], arguments, more].concat();
+                let missed = dead_letters(&shop, &arguments)?;
+                if action == "discard" && cause.ends_with("it is discarded") {
+                    ensure!(missed.status.success(), "what is done already is no error: {missed:?}");
+                    continue;
+                }
+                let error = String::from_utf8(missed.stderr)?;
+                ensure!(!missed.status.success() && error.contains(&cause), "{arguments:?}: {error}");
+            }
+        }
+    }
+    let both = [&["discard", &ids[0], &nil, "--json"], MANDATE.as_slice()].concat();
+    let missed = dead_letters(&shop, &both)?;
+    let report: Value = serde_json::from_slice(&missed.stdout)?;
+    ensure!(!missed.status.success() && report["done"] == 1, "{report}");
+    ensure!(report["unmatched"][0]["id"] == nil.as_str(), "{report}");
+    ensure!(json(&shop, &["show", &ids[0]])?["status"] == "discarded");
+    Ok(())
+}
+
 #[tokio::test]
 async fn nothing_of_a_record_reaches_the_terminal_as_a_command() -> Result<()> {
     let shop = Shop::open().await?;

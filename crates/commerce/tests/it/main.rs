@@ -8,6 +8,7 @@ mod contract;
 mod dead_letters;
 mod harness;
 mod kill_points;
+mod offsets;
 mod outbox_status;
 mod parked;
 mod rebase;

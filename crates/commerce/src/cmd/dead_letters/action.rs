@@ -4,15 +4,19 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use inbox::dead_letter::{ActionReport, Mandate};
+use inbox::dead_letter::{ActionReport, LetterStatus, Mandate, Selection};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
+use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::filter::FilterArguments;
+use super::filter::{FilterArguments, StatusArguments, check_scope};
+use super::named::Unmatched;
 use super::output::JsonArguments;
+use crate::cmd::operator::OperatorArguments;
 use crate::cmd::terminal::printable;
+use crate::config::Config;
 
 /// Exit code of a process that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
@@ -21,37 +25,63 @@ const INTERRUPTED: i32 = 130;
 #[derive(Debug, clap::Args)]
 pub(super) struct ActionArguments {
     #[command(flatten)]
-    pub(super) filter: FilterArguments,
-    /// Why, for the audit
-    #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
-    reason: Option<String>,
-    /// Who, for the audit
-    #[arg(long, value_name = "NAME", env = "USER")]
-    by: Option<String>,
+    filter: FilterArguments,
+    #[command(flatten)]
+    status: StatusArguments,
+    #[command(flatten)]
+    operator: OperatorArguments,
     /// At most so many letters
     #[arg(long)]
-    pub(super) limit: Option<u64>,
-    /// Say what would be done, and change nothing
-    #[arg(long)]
-    pub(super) dry_run: bool,
+    limit: Option<u64>,
     /// Every letter, when no other condition is given
     #[arg(long)]
-    pub(super) all: bool,
+    all: bool,
     #[command(flatten)]
     json: JsonArguments,
 }
 
 impl ActionArguments {
+    pub(super) fn is_dry_run(&self) -> bool {
+        self.operator.dry_run
+    }
+
+    /// Which letters are meant, and which of those that were named are neither among them nor `done` already.
+    ///
+    /// # Errors
+    /// Conditions that make no sense, or none where everything was not asked for.
+    pub(super) async fn select(
+        &self,
+        config: &Config,
+        connection: &mut PgConnection,
+        done: &[LetterStatus],
+    ) -> anyhow::Result<(Selection, Unmatched)> {
+        let filter = self.filter.filter(config, connection, self.status.statuses()?).await?;
+        check_scope(&filter, self.all)?;
+        let unmatched = Unmatched::find(connection, &filter, done).await?;
+        Ok((Selection { filter, limit: self.limit }, unmatched))
+    }
+
     pub(super) fn mandate(&self) -> anyhow::Result<Mandate> {
-        let by = self.by.as_deref().context("nobody is named: --by NAME")?;
-        let why = self.reason.as_deref().unwrap_or_default();
+        let (by, why) = self.operator.who_and_why()?;
         Mandate::new(Uuid::now_v7(), by, why).context("--by and --reason")
     }
 
     /// Prints what came of it. Success if every letter that matched was dealt with, up to the limit.
-    pub(super) fn report(&self, verb: &str, report: &ActionReport) -> anyhow::Result<ExitCode> {
-        self.json.publish(&describe(verb, self.dry_run, report)?, &report_json(self.dry_run, report))?;
-        let is_done = self.dry_run || (report.left.is_empty() && !report.is_stopped);
+    ///
+    /// # Errors
+    /// A letter that was named did not match.
+    pub(super) fn report(
+        &self,
+        verb: &str,
+        report: &ActionReport,
+        unmatched: &Unmatched,
+    ) -> anyhow::Result<ExitCode> {
+        let is_dry_run = self.is_dry_run();
+        let mut value = report_json(is_dry_run, report);
+        value["unmatched"] = unmatched.to_json();
+        self.json.publish(&describe(verb, is_dry_run, report)?, &value)?;
+        unmatched.check()?;
+        let is_done = is_dry_run || (report.left.is_empty() && !report.is_stopped);
         Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }

@@ -3,11 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use inbox::dead_letter::{self, LetterStatus, Selection};
+use inbox::dead_letter::{self, LetterStatus};
 use sqlx::PgConnection;
 
 use super::action::{ActionArguments, show_progress, watched};
-use super::filter::check_scope;
 use crate::config::Config;
 
 /// What `commerce dead-letters discard` takes.
@@ -23,12 +22,10 @@ pub(super) async fn run(
     arguments: Arguments,
 ) -> anyhow::Result<ExitCode> {
     let action = &arguments.action;
-    let filter = action.filter.filter(config, connection, LetterStatus::OPEN.to_vec()).await?;
-    check_scope(&filter, action.all)?;
-    let selection = Selection { filter, limit: action.limit };
-    if action.dry_run {
+    let (selection, unmatched) = action.select(config, connection, &[LetterStatus::Discarded]).await?;
+    if action.is_dry_run() {
         let report = dead_letter::preview_discard(connection, &selection).await?;
-        return action.report("discarded", &report);
+        return action.report("discarded", &report, &unmatched);
     }
     let mandate = action.mandate()?;
     let mut done = 0;
@@ -42,5 +39,5 @@ pub(super) async fn run(
     .await;
     let report = outcome
         .with_context(|| format!("{done} letters were discarded; the same command goes on with the rest"))?;
-    action.report("discarded", &report)
+    action.report("discarded", &report, &unmatched)
 }

@@ -48,8 +48,9 @@ pub(super) struct FilterArguments {
 /// In which states.
 #[derive(Debug, clap::Args)]
 pub(super) struct StatusArguments {
-    /// In these states: new, published, blocked, released, redriven, discarded; `open` is the first two, `all` is any
-    #[arg(long, value_delimiter = ',', default_value = "open")]
+    /// In these states: new, published, blocked, released, redriven, discarded; `open` is the first two, `all` is any.
+    /// Unless given: open, and of letters that are named by ID the blocked ones too
+    #[arg(long, value_delimiter = ',')]
     status: Vec<String>,
 }
 
@@ -82,6 +83,7 @@ impl Time {
 }
 
 impl StatusArguments {
+    /// The states that were asked for; none if none were.
     pub(super) fn statuses(&self) -> anyhow::Result<Vec<LetterStatus>> {
         let mut statuses = Vec::new();
         for name in &self.status {
@@ -106,7 +108,8 @@ impl FilterArguments {
         self.filter_at(dead_letter::clock(connection).await?, config, statuses)
     }
 
-    /// The filter as it is said at `now`.
+    /// The filter as it is said at `now`. Without `statuses` it is about open letters, and about named ones in any state in
+    /// which they wait for somebody.
     ///
     /// # Errors
     /// A key that is no base64, a time before all times.
@@ -116,6 +119,11 @@ impl FilterArguments {
         config: &Config,
         statuses: Vec<LetterStatus>,
     ) -> anyhow::Result<LetterFilter> {
+        let statuses = match (statuses.is_empty(), self.ids.is_empty()) {
+            (false, _) => statuses,
+            (true, false) => LetterStatus::WAITING.to_vec(),
+            (true, true) => LetterStatus::OPEN.to_vec(),
+        };
         let moment = |time: Option<Time>| time.map(|time| time.resolve(now)).transpose();
         Ok(LetterFilter {
             ids: self.ids.clone(),

@@ -9,6 +9,7 @@ mod export;
 mod filter;
 mod group;
 mod list;
+mod named;
 mod output;
 mod redrive;
 mod show;

@@ -4,11 +4,10 @@ use std::num::NonZeroU32;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use inbox::dead_letter::{self, Selection};
+use inbox::dead_letter::{self, LetterStatus};
 use sqlx::PgConnection;
 
 use super::action::{ActionArguments, show_progress, watched};
-use super::filter::{StatusArguments, check_scope};
 use crate::config::Config;
 
 /// What `commerce dead-letters redrive` takes.
@@ -16,8 +15,6 @@ use crate::config::Config;
 pub(super) struct Arguments {
     #[command(flatten)]
     action: ActionArguments,
-    #[command(flatten)]
-    status: StatusArguments,
     /// At most so many letters a second, for example 100/s
     #[arg(long, value_name = "N/s", value_parser = parse_rate)]
     rate: Option<NonZeroU32>,
@@ -33,14 +30,13 @@ pub(super) async fn run(
     arguments: Arguments,
 ) -> anyhow::Result<ExitCode> {
     let action = &arguments.action;
-    let filter = action.filter.filter(config, connection, arguments.status.statuses()?).await?;
-    check_scope(&filter, action.all)?;
-    let selection = Selection { filter, limit: action.limit };
+    let (selection, unmatched) =
+        action.select(config, connection, &[LetterStatus::Redriven, LetterStatus::Released]).await?;
     let mut settings = config.redrive();
     settings.letters_per_second = arguments.rate;
-    if action.dry_run {
+    if action.is_dry_run() {
         let report = dead_letter::preview_redrive(connection, &settings, &selection).await?;
-        return action.report("redriven", &report);
+        return action.report("redriven", &report, &unmatched);
     }
     let mandate = action.mandate()?;
     let mut done = 0;
@@ -54,7 +50,7 @@ pub(super) async fn run(
     .await;
     let report = outcome
         .with_context(|| format!("{done} letters were redriven; the same command goes on with the rest"))?;
-    action.report("redriven", &report)
+    action.report("redriven", &report, &unmatched)
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ pub(crate) fn proof_line(proof: &Proof) -> String {
     let verdict = if proof.holds() {
         format!("caught: {}", list(&proof.outcome.violations))
     } else {
-        "NOT CAUGHT".to_owned()
+        format!("NOT CAUGHT: {}", list(&proof.outcome.violations))
     };
     format!(
         "{:<20} {:>2} runs {:>5} s  {verdict}",

@@ -62,6 +62,20 @@ impl Variant {
         }
     }
 
+    /// The violation that its fault must leave behind.
+    pub(crate) fn sign(self) -> &'static str {
+        match self {
+            Self::Right => "",
+            Self::NoFence | Self::PositionFirst | Self::LettersHandled => "snapshots whose sums disagree",
+            Self::NoIntent => "stale in the cache",
+            Self::NoVersionGuard => "wrong states",
+            Self::LetterNotAwaited => "letters not on their topic",
+            Self::Unsorted => "deadlocks",
+            Self::OffsetOffByOne => "lost",
+            Self::NothingWaits | Self::ReleaseOvertakes => "keys out of order",
+        }
+    }
+
     /// The traffic that shows what is wrong with it.
     pub(crate) fn mix(self) -> Mix {
         match self {

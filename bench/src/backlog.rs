@@ -106,6 +106,6 @@ pub(crate) fn view_of(topic: &str, product: u64, number: u64) -> NewEvent {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark's events happen now; nothing decides by it")]
-pub(crate) fn event_time() -> chrono::DateTime<chrono::Utc> {
+fn event_time() -> chrono::DateTime<chrono::Utc> {
     chrono::Utc::now()
 }

@@ -85,7 +85,8 @@ impl<'a> Asker<'a> {
     }
 }
 
-fn order(user: i64, products: &[i64]) -> Request {
+/// An order of one unit of each of the products.
+pub(crate) fn order(user: i64, products: &[i64]) -> Request {
     let items: Vec<_> =
         products.iter().map(|product| json!({ "productId": product, "quantity": 1 })).collect();
     Request::post("/api/v1/orders", user, &json!({ "items": items }).to_string())

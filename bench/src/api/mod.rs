@@ -20,9 +20,12 @@ use clap::ValueEnum;
 use crate::Common;
 use crate::figures::Figures;
 use clients::{Load, closed_loop};
-use shop::{Shop, free_address};
+use shop::free_address;
 
 pub(crate) use bare::{Arguments as BarePageArguments, serve as serve_bare_page};
+pub(crate) use clients::order;
+pub(crate) use shop::Shop;
+pub(crate) use wire::{Connection, Request};
 
 /// `cargo x bench api`
 #[derive(clap::Args)]
@@ -30,6 +33,9 @@ pub(crate) struct Arguments {
     /// Clients that ask at the same time
     #[arg(long, default_value_t = 64)]
     clients: usize,
+    /// The same for the parts of product pages: so many that the api is never idle
+    #[arg(long, default_value_t = 256)]
+    page_clients: usize,
     /// Seconds of each part
     #[arg(long, default_value_t = 10)]
     seconds: u32,
@@ -70,6 +76,7 @@ const ALONE: [(&str, &str); 2] =
 pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     let mut figures = Figures::default();
     figures.setting("clients", &arguments.clients);
+    figures.setting("page_clients", &arguments.page_clients);
     figures.setting("seconds", &arguments.seconds);
     figures.setting("products", &arguments.products);
     let runs = |part: Part| arguments.only.is_empty() || arguments.only.contains(&part);
@@ -123,7 +130,7 @@ async fn measure_gain(
 
 /// The rates of a product's page with and without its view, and their ratios to a bare handler; answers the first.
 async fn measure_details(arguments: &Arguments, figures: &mut Figures) -> Result<f64> {
-    let Arguments { clients, seconds, products, .. } = *arguments;
+    let Arguments { page_clients: clients, seconds, products, .. } = *arguments;
     let shop = Shop::open(products, &[]).await?;
     let address = free_address()?;
     let page = bare::BarePage::start(&address, shop.prefix()).await?;
@@ -156,7 +163,7 @@ async fn measure_detail(
     [rate_name, cpu_name]: [&'static str; 2],
     figures: &mut Figures,
 ) -> Result<f64> {
-    let Arguments { clients, seconds, .. } = *arguments;
+    let Arguments { page_clients: clients, seconds, .. } = *arguments;
     let before = shop.role.usage()?.cpu;
     let rate = closed_loop(shop.address(), &shop.products, Load::Details, clients, seconds).await?;
     let used = shop.role.usage()?.cpu - before;

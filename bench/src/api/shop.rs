@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::wire::{Connection, Request};
 use crate::pipeline::{Pipeline, Role};
 
-/// Units of each product: no part sells one out.
+/// Units of each product, unless a part sells it out.
 const STOCK: i64 = 1_000_000_000;
 /// Products of one request.
 const BULK: usize = 1_000;
@@ -22,16 +22,21 @@ const LONG_LIVED: [(&str, &str); 2] =
 const UNLIMITED: [(&str, &str); 1] = [("COMMERCE_API_RATE_CALLER_PER_MINUTE", "0")];
 
 /// The shop.
-pub(super) struct Shop {
+pub(crate) struct Shop {
     pipeline: Pipeline,
     pub(super) role: Role,
     address: String,
-    pub(super) products: Vec<i64>,
+    pub(crate) products: Vec<i64>,
 }
 
 impl Shop {
-    /// Starts the api under these settings and creates the products.
+    /// Starts the api under these settings and creates products that no part sells out.
     pub(super) async fn open(products: usize, settings: &[(&str, &str)]) -> Result<Self> {
+        Self::open_with(products, STOCK, settings).await
+    }
+
+    /// The same with so many units of each product.
+    pub(crate) async fn open_with(products: usize, stock: i64, settings: &[(&str, &str)]) -> Result<Self> {
         let pipeline = Pipeline::create().await?;
         let address = free_address()?;
         let mut settings = [settings, &LONG_LIVED, &UNLIMITED].concat();
@@ -45,7 +50,7 @@ impl Shop {
         }
         for first in (0..products).step_by(BULK) {
             let count = BULK.min(products - first);
-            shop.create(&client, first, count).await?;
+            shop.create(&client, first, count, stock).await?;
         }
         // So that every page's card is cached.
         let mut connection = Connection::open(&shop.address).await?;
@@ -55,8 +60,8 @@ impl Shop {
         Ok(shop)
     }
 
-    async fn create(&mut self, client: &Client, first: usize, count: usize) -> Result<()> {
-        let product = |number: usize| json!({ "code": format!("b{number}"), "name": format!("product {number}"), "price": 1_000, "stock": STOCK });
+    async fn create(&mut self, client: &Client, first: usize, count: usize, stock: i64) -> Result<()> {
+        let product = |number: usize| json!({ "code": format!("b{number}"), "name": format!("product {number}"), "price": 1_000, "stock": stock });
         let products: Vec<Value> = (first..first + count).map(product).collect();
         let request = client.post(self.url("/api-admin/v1/products/bulk"));
         let request = request.header("x-user-id", "1").header("x-user-role", "admin");
@@ -72,8 +77,13 @@ impl Shop {
         format!("http://{}{path}", self.address)
     }
 
+    /// Where everything of it lives.
+    pub(crate) fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
     /// `host:port` of the api.
-    pub(super) fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
@@ -94,7 +104,7 @@ impl Shop {
     }
 
     /// Ends the process and removes what it left behind.
-    pub(super) async fn close(mut self) -> Result<()> {
+    pub(crate) async fn close(mut self) -> Result<()> {
         self.role.ensure_running()?;
         drop(self.role);
         self.pipeline.remove().await

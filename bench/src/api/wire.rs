@@ -1,5 +1,7 @@
 //! HTTP/1.1 with as little work as can be: the client shares its cores with the server, and what it costs blurs what it measures.
 
+use std::ops::Range;
+
 use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -10,22 +12,22 @@ const HEADERS_MAX: usize = 32;
 const READ_BYTES: usize = 16 * 1_024;
 
 /// A request as it goes on the wire.
-pub(super) struct Request(Vec<u8>);
+pub(crate) struct Request(Vec<u8>);
 
 /// A connection that is kept; one request at a time.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     received: Vec<u8>,
 }
 
 impl Request {
     /// Without a body.
-    pub(super) fn new(method: &str, path: &str, user: i64) -> Self {
+    pub(crate) fn new(method: &str, path: &str, user: i64) -> Self {
         Self(format!("{method} {path} HTTP/1.1\r\nhost: bench\r\nx-user-id: {user}\r\n\r\n").into_bytes())
     }
 
     /// With a JSON body.
-    pub(super) fn post(path: &str, user: i64, body: &str) -> Self {
+    pub(crate) fn post(path: &str, user: i64, body: &str) -> Self {
         let head = format!(
             "POST {path} HTTP/1.1\r\nhost: bench\r\nx-user-id: {user}\r\ncontent-type: application/json"
         );
@@ -34,39 +36,39 @@ impl Request {
 }
 
 impl Connection {
-    pub(super) async fn open(address: &str) -> Result<Self> {
+    pub(crate) async fn open(address: &str) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, received: Vec::with_capacity(READ_BYTES) })
     }
 
-    /// Sends a request and reads its answer whole; a refusal is an error.
-    pub(super) async fn ask(&mut self, request: &Request) -> Result<()> {
+    /// Sends a request, reads its answer whole and hands out the body; a refusal is an error.
+    pub(crate) async fn ask(&mut self, request: &Request) -> Result<&[u8]> {
         self.stream.write_all(&request.0).await?;
         self.received.clear();
         loop {
             let read = self.stream.read_buf(&mut self.received).await?;
             ensure!(read > 0, "the connection was closed");
-            if let Some((status, length)) = read_head(&self.received)? {
-                while self.received.len() < length {
+            if let Some((status, body)) = read_head(&self.received)? {
+                while self.received.len() < body.end {
                     let read = self.stream.read_buf(&mut self.received).await?;
                     ensure!(read > 0, "the connection was closed");
                 }
                 ensure!((200..300).contains(&status), "{}", String::from_utf8_lossy(&self.received));
-                return Ok(());
+                return self.received.get(body).context("no body");
             }
         }
     }
 }
 
-/// Status and length of an answer with its body, once its head is complete.
-fn read_head(received: &[u8]) -> Result<Option<(u16, usize)>> {
+/// Status of an answer and where its body is, once its head is complete.
+fn read_head(received: &[u8]) -> Result<Option<(u16, Range<usize>)>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut answer = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(head) = answer.parse(received)? else { return Ok(None) };
     let length = answer.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
     let body: usize = std::str::from_utf8(length.context("no content-length")?.value)?.parse()?;
-    Ok(Some((answer.code.context("no status")?, head + body)))
+    Ok(Some((answer.code.context("no status")?, head..head + body)))
 }
 
 #[cfg(test)]
@@ -77,7 +79,8 @@ mod tests {
     fn an_answer_is_as_long_as_its_head_says() {
         let head = "HTTP/1.1 201 Created\r\nContent-Length: 5\r\n\r\n";
         assert_eq!(read_head(&head.as_bytes()[..20]).unwrap(), None);
-        assert_eq!(read_head(format!("{head}he").as_bytes()).unwrap(), Some((201, head.len() + 5)));
+        let body = head.len()..head.len() + 5;
+        assert_eq!(read_head(format!("{head}he").as_bytes()).unwrap(), Some((201, body)));
         assert!(read_head(b"HTTP/1.1 200 OK\r\n\r\n").is_err(), "its length is not known");
     }
 }

@@ -59,7 +59,8 @@ enum Part {
     Redrive,
     /// `pipeline.latency_p50|p99`: from a commit to its count
     Latency,
-    /// `pipeline.sold_out_p50|p99` and their ratio: "sold out" beside a backlog of everything else
+    /// `pipeline.sold_out_p50|p99`: from the answer to the order of a last unit to the api's page that says "sold out", beside a
+    /// backlog of everything else; `_asked` from the order's sending, `_alone` without a backlog
     SoldOut,
     /// `pipeline.sustained`: the highest rate at which no more and more events wait
     Sustained,

@@ -62,17 +62,19 @@ impl Variant {
         }
     }
 
-    /// The violation that its fault must leave behind.
-    pub(crate) fn sign(self) -> &'static str {
+    /// The violations of which its fault must leave one behind.
+    pub(crate) fn signs(self) -> &'static [&'static str] {
         match self {
-            Self::Right => "",
-            Self::NoFence | Self::PositionFirst | Self::LettersHandled => "snapshots whose sums disagree",
-            Self::NoIntent => "stale in the cache",
-            Self::NoVersionGuard => "wrong states",
-            Self::LetterNotAwaited => "letters not on their topic",
-            Self::Unsorted => "deadlocks",
-            Self::OffsetOffByOne => "lost",
-            Self::NothingWaits | Self::ReleaseOvertakes => "keys out of order",
+            Self::Right => &[],
+            Self::NoFence | Self::PositionFirst | Self::LettersHandled => &["snapshots whose sums disagree"],
+            Self::NoIntent => &["stale in the cache"],
+            Self::NoVersionGuard => &["wrong states"],
+            Self::LetterNotAwaited => &["letters not on their topic"],
+            Self::Unsorted => &["deadlocks"],
+            Self::OffsetOffByOne => &["lost"],
+            Self::NothingWaits => &["keys out of order"],
+            // What was overtaken is out of order when it comes, and waits for nothing as long as it does not.
+            Self::ReleaseOvertakes => &["keys out of order", "letters that wait for nothing"],
         }
     }
 

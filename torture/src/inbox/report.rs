@@ -65,15 +65,12 @@ fn made(settings: &RunSettings, outcome: &Outcome, trouble: Trouble) -> String {
 
 /// One line for each wrong consumer.
 pub(crate) fn proof_line(proof: &Proof) -> String {
-    let verdict = if proof.holds() {
-        format!("caught: {}", list(&proof.outcome.violations))
-    } else {
-        format!("NOT CAUGHT: {}", list(&proof.outcome.violations))
-    };
+    let verdict = if proof.holds() { "caught" } else { "NOT CAUGHT" };
     format!(
-        "{:<20} {:>2} runs {:>5} s  {verdict}",
+        "{:<20} {:>2} runs {:>5} s  {verdict}: {}",
         proof.variant.to_string(),
         proof.runs,
-        proof.outcome.took.as_secs()
+        proof.outcome.took.as_secs(),
+        list(&proof.outcome.violations)
     )
 }

@@ -7,6 +7,7 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection, Executor};
 
+use crate::eventually;
 use crate::topics::unique;
 
 /// A new, empty database; dropped by [`TestDatabase::drop_database`], or left to the next `services down`.
@@ -58,6 +59,24 @@ impl TestDatabase {
     /// When the server refuses.
     pub async fn connect(&self) -> anyhow::Result<PgConnection> {
         Ok(PgConnection::connect_with(&self.options()).await?)
+    }
+
+    /// Waits until somebody in it waits for a lock that another holds; `what` is said when nobody ever does.
+    ///
+    /// # Errors
+    /// When the server refuses, or nobody waits in time.
+    pub async fn somebody_waits(&self, what: &str) -> anyhow::Result<()> {
+        let mut observer = self.connect().await?;
+        eventually(what, async || {
+            let waits: bool = sqlx::query_scalar(
+                "select exists (select from pg_stat_activity
+                                 where datname = current_database() and wait_event_type = 'Lock')",
+            )
+            .fetch_one(&mut observer)
+            .await?;
+            Ok(waits.then_some(()))
+        })
+        .await
     }
 
     /// Drops it and ends every connection to it.

@@ -11,7 +11,7 @@ use runtime::database::{DatabaseSettings, Pool, pool};
 use runtime::lifecycle::LifecycleError;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
-use testkit::{TestDatabase, eventually};
+use testkit::TestDatabase;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -291,16 +291,7 @@ impl TestShop {
 
     /// Waits until somebody waits for a lock in the database, a writer for what [`Self::hold`] holds.
     pub(crate) async fn writer_waits(&self) -> anyhow::Result<()> {
-        eventually("the writer waits for a lock", async || {
-            let waiting = self
-                .number(
-                    "select count(*) from pg_stat_activity
-                      where datname = current_database() and wait_event_type = 'Lock'",
-                )
-                .await?;
-            Ok((waiting > 0).then_some(()))
-        })
-        .await
+        self.database.somebody_waits("the writer waits for a lock").await
     }
 
     /// One number of the database.

@@ -1,7 +1,7 @@
 //! Order lines name products and orders that exist, whatever else happens at the same time.
 
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
-use testkit::{TestDatabase, eventually};
+use testkit::TestDatabase;
 
 /// The constraint and SQLSTATE of a refusal.
 type Refusal = (Option<String>, Option<String>);
@@ -109,30 +109,15 @@ async fn what_a_line_names_is_not_taken_away() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until somebody waits for another's lock.
-async fn somebody_waits(observer: &mut PgConnection) -> anyhow::Result<()> {
-    eventually("somebody waits for a lock", async || {
-        let waits: bool = sqlx::query_scalar(
-            "select exists (select from pg_stat_activity
-                             where datname = current_database() and wait_event_type = 'Lock')",
-        )
-        .fetch_one(&mut *observer)
-        .await?;
-        Ok(waits.then_some(()))
-    })
-    .await
-}
-
 /// Begins `first`, has `second` wait for it, ends the first by `end`; what is said of the second.
 async fn one_after_the_other(first: &str, end: &str, second: &str) -> anyhow::Result<Option<Refusal>> {
     let database = database().await?;
     let (mut one, mut other) = (database.connect().await?, database.connect().await?);
-    let mut observer = database.connect().await?;
     other.execute("set lock_timeout = '60s'").await?;
     let begun = format!("begin; {first}");
     assert_eq!(refusal(&mut one, &begun).await?, None, "{first}");
     let ended = async {
-        somebody_waits(&mut observer).await?;
+        database.somebody_waits("the second waits for the first").await?;
         one.execute(AssertSqlSafe(end.to_owned())).await?;
         anyhow::Ok(())
     };
@@ -142,7 +127,7 @@ async fn one_after_the_other(first: &str, end: &str, second: &str) -> anyhow::Re
           where not exists (select from shop.product p where p.id = l.product_id)
              or not exists (select from shop.orders o where o.id = l.order_id)",
     )
-    .fetch_one(&mut observer)
+    .fetch_one(&mut one)
     .await?;
     assert_eq!(dangling, 0, "{first}; {end}; {second}");
     Ok(refused)

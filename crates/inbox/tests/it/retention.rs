@@ -223,16 +223,7 @@ async fn a_batch_that_waited_for_retention_sees_the_floor() -> Result<()> {
     .execute(&mut *round)
     .await?;
     fixture.produce(&[Record::event(0, 0, "first")]).await?;
-    let mut observer = fixture.database.connect().await?;
-    eventually("the batch waits for retention", async || {
-        let waiting: i64 = sqlx::query_scalar(
-            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
-        )
-        .fetch_one(&mut observer)
-        .await?;
-        Ok((waiting > 0).then_some(()))
-    })
-    .await?;
+    fixture.database.somebody_waits("the batch waits for retention").await?;
     round.commit().await?;
     fixture.passed(3).await?;
     assert_eq!(fixture.reasons().await?, [(2, "outside_dedup_window".to_owned())]);

@@ -10,27 +10,27 @@ use crate::domain::ranking::Period;
 use crate::views::Recorded;
 
 /// Answered requests by `method`, `route` (a pattern, never a path) and `status`.
-const REQUESTS: &str = "commerce_http_requests_total";
+const REQUESTS: &str = "http_requests_total";
 /// Requests refused because their address or caller asks too often, `by`: `address`, `caller`.
-const RATE_LIMITED: &str = "commerce_http_rate_limited_total";
+const RATE_LIMITED: &str = "http_rate_limited_total";
 /// How long they took, by `route`.
-const REQUEST_SECONDS: &str = "commerce_http_request_duration_seconds";
+const REQUEST_SECONDS: &str = "http_request_duration_seconds";
 /// Requests being worked on.
-const IN_FLIGHT: &str = "commerce_http_requests_in_flight";
+const IN_FLIGHT: &str = "http_requests_in_flight";
 /// Views of product pages by what the page said (`recorded`: `true`, `false`, `unknown`).
-const VIEWS: &str = "commerce_http_views_total";
+const VIEWS: &str = "http_views_total";
 /// How long rankings took to be read, by `period`.
-const RANKING_SECONDS: &str = "commerce_ranking_read_seconds";
+const RANKING_SECONDS: &str = "ranking_read_seconds";
 /// The breaker between pages and the cache: 0 closed, 1 half open, 2 open.
-const CACHE_BREAKER: &str = "commerce_http_cache_breaker_state";
+const CACHE_BREAKER: &str = "http_cache_breaker_state";
 /// Open streams of watched products.
-const LIVE_WATCHERS: &str = "commerce_live_watchers";
+const LIVE_WATCHERS: &str = "live_watchers";
 /// Reads of what is watched: one of the cache and one of the counts each.
-const LIVE_READS: &str = "commerce_live_reads_total";
+const LIVE_READS: &str = "live_reads_total";
 /// Watchers who were sent away because they did not take what they were told.
-const LIVE_DROPPED: &str = "commerce_live_dropped_total";
+const LIVE_DROPPED: &str = "live_dropped_total";
 /// Commands in one transaction, by `kind`: `view`, `order`, `like`.
-const GROUP: &str = "commerce_http_group_commands";
+const GROUP: &str = "http_group_commands";
 
 /// By what a request was refused as one too many.
 #[derive(Debug, Clone, Copy)]

@@ -253,13 +253,13 @@ mod tests {
         let older = "update metrics.hourly_addition set added_at = now() - interval '1 hour' where id = 1";
         sqlx::raw_sql(older).execute(&mut connection).await?;
         measure(&pool).await.map_err(anyhow::Error::from_boxed)?;
-        assert_eq!(metric("commerce_hourly_additions"), Some(2.0));
-        assert!(metric("commerce_hourly_additions_oldest_age_seconds").is_some_and(|age| age >= 3600.0));
+        assert_eq!(metric("hourly_additions"), Some(2.0));
+        assert!(metric("hourly_additions_oldest_age_seconds").is_some_and(|age| age >= 3600.0));
         fold_all(100, &pool).await?;
         measure(&pool).await.map_err(anyhow::Error::from_boxed)?;
-        assert_eq!(metric("commerce_hourly_additions"), Some(0.0));
-        assert_eq!(metric("commerce_hourly_additions_oldest_age_seconds"), Some(0.0));
-        assert_eq!(metric("commerce_hourly_additions_folded_total"), Some(2.0));
+        assert_eq!(metric("hourly_additions"), Some(0.0));
+        assert_eq!(metric("hourly_additions_oldest_age_seconds"), Some(0.0));
+        assert_eq!(metric("hourly_additions_folded_total"), Some(2.0));
         database.drop_database().await
     }
 }

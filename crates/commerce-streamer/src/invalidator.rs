@@ -85,9 +85,9 @@ mod tests {
                 proxy.set(Line::Up);
                 let invalidator = Invalidator::new(cache.clone(), BreakerSettings { failures_max: 2, pause });
                 eventually("redis answers", async || {
-                    let before = metric("commerce_cache_errors_total");
+                    let before = metric("cache_errors_total");
                     let is_done = invalidator.cache.invalidate(&INVALIDATIONS).await.is_ok();
-                    asked += metric("commerce_cache_errors_total") - before;
+                    asked += metric("cache_errors_total") - before;
                     Ok(is_done.then_some(()))
                 })
                 .await?;
@@ -96,22 +96,22 @@ mod tests {
                     assert!(!invalidator.invalidate(&INVALIDATIONS).await, "{line:?}");
                 }
                 asked += 2.0 + further;
-                assert_eq!(metric("commerce_cache_errors_total"), asked, "{line:?}");
-                assert_eq!(metric("commerce_cache_breaker_state"), 2.0);
+                assert_eq!(metric("cache_errors_total"), asked, "{line:?}");
+                assert_eq!(metric("cache_breaker_state"), 2.0);
                 if pause.is_zero() {
                     proxy.set(Line::Up);
                     eventually("a trial succeeds", async || {
-                        let before = metric("commerce_cache_errors_total");
+                        let before = metric("cache_errors_total");
                         let is_done = invalidator.invalidate(&INVALIDATIONS).await;
-                        asked += metric("commerce_cache_errors_total") - before;
+                        asked += metric("cache_errors_total") - before;
                         Ok(is_done.then_some(()))
                     })
                     .await?;
-                    assert_eq!(metric("commerce_cache_breaker_state"), 0.0);
+                    assert_eq!(metric("cache_breaker_state"), 0.0);
                 }
             }
         }
-        assert!(metric("commerce_cache_invalidations_left_total") >= 48.0);
+        assert!(metric("cache_invalidations_left_total") >= 48.0);
         Ok(())
     }
 }

@@ -3,24 +3,24 @@
 use metrics::{Unit, describe_counter, describe_gauge};
 
 /// Events whose stock version was not newer than the stored one.
-pub(crate) const STALE_VERSIONS: &str = "commerce_stock_stale_versions_total";
+pub(crate) const STALE_VERSIONS: &str = "stock_stale_versions_total";
 /// Intents done, by who did them: `consumer` or `sweeper`.
-pub(crate) const INTENTS_DONE: &str = "commerce_cache_intents_done_total";
+pub(crate) const INTENTS_DONE: &str = "cache_intents_done_total";
 /// Cache intents that are still owed.
-pub(crate) const INTENTS_OWED: &str = "commerce_cache_intents_owed";
+pub(crate) const INTENTS_OWED: &str = "cache_intents_owed";
 
 /// Age of the oldest of them.
-pub(crate) const INTENTS_AGE: &str = "commerce_cache_intents_oldest_age_seconds";
+pub(crate) const INTENTS_AGE: &str = "cache_intents_oldest_age_seconds";
 /// Invalidations that were not done after their commit, but left to the sweeper.
-pub(crate) const INVALIDATIONS_LEFT: &str = "commerce_cache_invalidations_left_total";
+pub(crate) const INVALIDATIONS_LEFT: &str = "cache_invalidations_left_total";
 /// The breaker between commits and the cache: 0 closed, 1 half open, 2 open.
-pub(crate) const BREAKER_STATE: &str = "commerce_cache_breaker_state";
+pub(crate) const BREAKER_STATE: &str = "cache_breaker_state";
 /// Batches' additions to the hours that are not folded yet.
-pub(crate) const ADDITIONS: &str = "commerce_hourly_additions";
+pub(crate) const ADDITIONS: &str = "hourly_additions";
 /// Age of the oldest of them.
-pub(crate) const ADDITIONS_AGE: &str = "commerce_hourly_additions_oldest_age_seconds";
+pub(crate) const ADDITIONS_AGE: &str = "hourly_additions_oldest_age_seconds";
 /// Those that were folded.
-pub(crate) const ADDITIONS_FOLDED: &str = "commerce_hourly_additions_folded_total";
+pub(crate) const ADDITIONS_FOLDED: &str = "hourly_additions_folded_total";
 
 /// Registers descriptions with the installed recorder.
 pub fn describe() {

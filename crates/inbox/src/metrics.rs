@@ -9,51 +9,51 @@ use crate::dead_letter::LetterStatus;
 use crate::store::batch::Advance;
 
 /// Transactions committed, by `group`.
-pub const BATCHES: &str = "commerce_inbox_batches_total";
+pub const BATCHES: &str = "inbox_batches_total";
 /// Records of a committed transaction, by `group`.
-pub const BATCH_RECORDS: &str = "commerce_inbox_batch_records";
+pub const BATCH_RECORDS: &str = "inbox_batch_records";
 /// Time of a committed transaction, by `group`.
-pub const TRANSACTION_SECONDS: &str = "commerce_inbox_transaction_seconds";
+pub const TRANSACTION_SECONDS: &str = "inbox_transaction_seconds";
 /// Events that had their effect, by `group`.
-pub const HANDLED: &str = "commerce_inbox_handled_total";
+pub const HANDLED: &str = "inbox_handled_total";
 /// Events that were handled before, by `group`.
-pub const DUPLICATES: &str = "commerce_inbox_duplicates_total";
+pub const DUPLICATES: &str = "inbox_duplicates_total";
 /// Records that became dead letters, by `group` and `reason`.
-pub const DEAD_LETTERS: &str = "commerce_inbox_dead_letters_total";
+pub const DEAD_LETTERS: &str = "inbox_dead_letters_total";
 /// Letters that had their effect when their turn came, by `group`.
-pub const RELEASED: &str = "commerce_inbox_released_total";
+pub const RELEASED: &str = "inbox_released_total";
 /// Dead letters stored on their topic.
-pub const DEAD_LETTERS_PUBLISHED: &str = "commerce_inbox_dead_letters_published_total";
+pub const DEAD_LETTERS_PUBLISHED: &str = "inbox_dead_letters_published_total";
 /// Dead letters that nobody has dealt with, by `group` and `status`: `new`, `published`, `blocked`.
-pub const DEAD_LETTER_DEPTH: &str = "commerce_inbox_dead_letter_depth";
+pub const DEAD_LETTER_DEPTH: &str = "inbox_dead_letter_depth";
 /// Age of the oldest of them, by `group` and `status`.
-pub const DEAD_LETTER_AGE: &str = "commerce_inbox_dead_letter_oldest_age_seconds";
+pub const DEAD_LETTER_AGE: &str = "inbox_dead_letter_oldest_age_seconds";
 /// Dead letters sent to their original topic again by this process, by `group`.
-pub const DEAD_LETTERS_REDRIVEN: &str = "commerce_inbox_dead_letters_redriven_total";
+pub const DEAD_LETTERS_REDRIVEN: &str = "inbox_dead_letters_redriven_total";
 /// Dead letters given up by this process, by `group`.
-pub const DEAD_LETTERS_DISCARDED: &str = "commerce_inbox_dead_letters_discarded_total";
+pub const DEAD_LETTERS_DISCARDED: &str = "inbox_dead_letters_discarded_total";
 /// Offsets that carried nothing for the group, by `group`.
-pub const SKIPPED: &str = "commerce_inbox_skipped_total";
+pub const SKIPPED: &str = "inbox_skipped_total";
 /// Records of a type that the projection does not know, skipped or dead letters, by `group`.
-pub const UNKNOWN_TYPES: &str = "commerce_inbox_unknown_types_total";
+pub const UNKNOWN_TYPES: &str = "inbox_unknown_types_total";
 /// Transactions refused because another owner moved the offset, by `group`.
-pub const FENCE_ABORTS: &str = "commerce_inbox_fence_aborts_total";
+pub const FENCE_ABORTS: &str = "inbox_fence_aborts_total";
 /// Batches that are tried again after a passing failure, by `group`.
-pub const RETRIES: &str = "commerce_inbox_retries_total";
+pub const RETRIES: &str = "inbox_retries_total";
 /// Transactions cut in two to find an event that the database refuses, by `group`.
-pub const BISECTIONS: &str = "commerce_inbox_bisections_total";
+pub const BISECTIONS: &str = "inbox_bisections_total";
 /// Rebalances, by `group` and `change`: `assigned`, `revoked`, `lost`.
-pub const REBALANCES: &str = "commerce_inbox_rebalances_total";
+pub const REBALANCES: &str = "inbox_rebalances_total";
 /// Events that retention forgot, by `kind`: `sequence`, `id`.
-pub const FORGOTTEN: &str = "commerce_inbox_forgotten_total";
+pub const FORGOTTEN: &str = "inbox_forgotten_total";
 /// Offsets between the stored offset and the log's end, by `group`, `topic` and `partition`.
-pub const LAG: &str = "commerce_inbox_lag_records";
+pub const LAG: &str = "inbox_lag_records";
 /// Age of the oldest record that is not handled, by `group`, `topic` and `partition`.
-pub const LAG_SECONDS: &str = "commerce_inbox_lag_seconds";
+pub const LAG_SECONDS: &str = "inbox_lag_seconds";
 /// From an event to the commit of its effect, one event a transaction, by `group`.
-pub const VISIBLE_SECONDS: &str = "commerce_inbox_visible_seconds";
+pub const VISIBLE_SECONDS: &str = "inbox_visible_seconds";
 /// Partitions that are stopped, by `group`.
-pub const STOPPED: &str = "commerce_inbox_stopped_partitions";
+pub const STOPPED: &str = "inbox_stopped_partitions";
 
 /// Tells the recorder what each metric means. Repeating it is harmless.
 pub fn describe() {

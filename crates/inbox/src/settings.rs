@@ -34,7 +34,7 @@ pub struct ConsumerSettings {
 }
 
 /// What becomes of a record whose type the projection does not know ([`Decision::Unknown`](crate::Decision::Unknown)).
-/// Either way it is counted (`commerce_inbox_unknown_types_total`).
+/// Either way it is counted (`inbox_unknown_types_total`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum UnknownTypes {
     /// Passed over: other services may send what is not meant for this one.

@@ -7,61 +7,61 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use crate::overview::Behind;
 
 /// Events appended by this process, committed or not.
-pub const APPENDED: &str = "commerce_outbox_appended_total";
+pub const APPENDED: &str = "outbox_appended_total";
 /// Events acknowledged by the broker, in the contiguous prefix.
-pub const PUBLISHED: &str = "commerce_outbox_published_total";
+pub const PUBLISHED: &str = "outbox_published_total";
 /// Batches acknowledged by the broker.
-pub const BATCHES: &str = "commerce_outbox_batches_total";
+pub const BATCHES: &str = "outbox_batches_total";
 /// From the first row of a batch to the acknowledgement of all its records.
-pub const PUBLISH_SECONDS: &str = "commerce_outbox_publish_seconds";
+pub const PUBLISH_SECONDS: &str = "outbox_publish_seconds";
 /// Events sent and not yet in the acknowledged prefix.
-pub const IN_FLIGHT: &str = "commerce_outbox_in_flight_events";
+pub const IN_FLIGHT: &str = "outbox_in_flight_events";
 /// Upper bound of the age of the oldest committed event that is not published.
-pub const LAG: &str = "commerce_outbox_lag_seconds";
+pub const LAG: &str = "outbox_lag_seconds";
 /// Rows of a window; empty windows are not counted.
-pub const WINDOW_ROWS: &str = "commerce_outbox_window_rows";
+pub const WINDOW_ROWS: &str = "outbox_window_rows";
 /// Writes of a position.
-pub const POSITION_WRITES: &str = "commerce_outbox_position_writes_total";
+pub const POSITION_WRITES: &str = "outbox_position_writes_total";
 /// Changes of ownership of shards, by `change`: `claimed`, `released`, `lost`.
-pub const LEASE_CHANGES: &str = "commerce_outbox_lease_changes_total";
+pub const LEASE_CHANGES: &str = "outbox_lease_changes_total";
 /// Shards that this process owns.
-pub const SHARDS: &str = "commerce_outbox_owned_shards";
+pub const SHARDS: &str = "outbox_owned_shards";
 /// Living relays that share the shards, as this process sees them.
-pub const MEMBERS: &str = "commerce_outbox_relay_members";
+pub const MEMBERS: &str = "outbox_relay_members";
 /// Records that could not be delivered, by `class`: `refused`, `passes`, `fatal`.
-pub const DELIVERY_ERRORS: &str = "commerce_outbox_delivery_errors_total";
+pub const DELIVERY_ERRORS: &str = "outbox_delivery_errors_total";
 /// Producers thrown away after a failure, with everything in flight.
-pub const PRODUCER_RESETS: &str = "commerce_outbox_producer_resets_total";
+pub const PRODUCER_RESETS: &str = "outbox_producer_resets_total";
 /// Times that the relay began again after a failure, by `reason`.
-pub const FAILURES: &str = "commerce_outbox_failures_total";
+pub const FAILURES: &str = "outbox_failures_total";
 /// Trouble that the client reported and goes on over, by `reason`: `unknown_topic`, `unauthorised`, `quota`, `broker`.
-pub const TROUBLE: &str = "commerce_outbox_broker_trouble_total";
+pub const TROUBLE: &str = "outbox_broker_trouble_total";
 /// Records parked, by `reason`: `too_large`, `invalid`, `unreadable`, or `behind` such a record.
-pub const PARKED: &str = "commerce_outbox_parked_total";
+pub const PARKED: &str = "outbox_parked_total";
 /// Parked records that were published after all.
-pub const RELEASED: &str = "commerce_outbox_released_total";
+pub const RELEASED: &str = "outbox_released_total";
 /// Parked records of the owned shards, by `state`: `refused`, `waiting`.
-pub const PARKED_EVENTS: &str = "commerce_outbox_parked_events";
+pub const PARKED_EVENTS: &str = "outbox_parked_events";
 /// Keys of the owned shards that have parked records.
-pub const PARKED_KEYS: &str = "commerce_outbox_parked_keys";
+pub const PARKED_KEYS: &str = "outbox_parked_keys";
 /// Ticks taken by this process.
-pub const TICKS: &str = "commerce_outbox_ticks_total";
+pub const TICKS: &str = "outbox_ticks_total";
 /// Events that are committed and not published, by the stored positions.
-pub const BACKLOG_ROWS: &str = "commerce_outbox_backlog_events";
+pub const BACKLOG_ROWS: &str = "outbox_backlog_events";
 /// Age of the oldest of them.
-pub const BACKLOG_AGE: &str = "commerce_outbox_backlog_age_seconds";
+pub const BACKLOG_AGE: &str = "outbox_backlog_age_seconds";
 /// Whether a limit of the backlog is exceeded, by `limit`: `age`, `events`.
-pub const BACKLOG_ALARM: &str = "commerce_outbox_backlog_alarm";
+pub const BACKLOG_ALARM: &str = "outbox_backlog_alarm";
 /// Bytes of a segment's rows, index and large values, by `segment`.
-pub const SEGMENT_BYTES: &str = "commerce_outbox_segment_bytes";
+pub const SEGMENT_BYTES: &str = "outbox_segment_bytes";
 /// Rows of a segment by the server's statistics, by `segment`.
-pub const SEGMENT_ROWS: &str = "commerce_outbox_segment_events";
+pub const SEGMENT_ROWS: &str = "outbox_segment_events";
 /// Segments that should be empty and are not, by `reason`: `unpublished`, `locked`, `untrusted`, `came_round`.
-pub const SEGMENTS_KEPT: &str = "commerce_outbox_segments_kept";
+pub const SEGMENTS_KEPT: &str = "outbox_segments_kept";
 /// Segments truncated by this process.
-pub const TRUNCATIONS: &str = "commerce_outbox_truncations_total";
+pub const TRUNCATIONS: &str = "outbox_truncations_total";
 /// Bytes given back by them.
-pub const TRUNCATED_BYTES: &str = "commerce_outbox_truncated_bytes_total";
+pub const TRUNCATED_BYTES: &str = "outbox_truncated_bytes_total";
 
 /// Tells the recorder what each metric means. Repeating it is harmless.
 pub fn describe() {

@@ -3,13 +3,13 @@
 use metrics::{Counter, counter};
 
 /// Lookups of one product; `outcome` is `hit` or `miss`.
-const LOOKUPS: &str = "commerce_cache_lookups_total";
+const LOOKUPS: &str = "cache_lookups_total";
 /// Fills of one product; `outcome` is `stored` or `refused`.
-const FILLS: &str = "commerce_cache_fills_total";
+const FILLS: &str = "cache_fills_total";
 /// Invalidations of one product; `outcome` is `raised` or `known`.
-const INVALIDATIONS: &str = "commerce_cache_invalidations_total";
+const INVALIDATIONS: &str = "cache_invalidations_total";
 /// Calls without an answer, and entries that cannot be read; `operation` names the call.
-const ERRORS: &str = "commerce_cache_errors_total";
+const ERRORS: &str = "cache_errors_total";
 
 /// Of lookups. Found once: by its labels, a metric is found in more time than the rest of a lookup takes here.
 #[derive(Debug, Clone)]

@@ -1,6 +1,7 @@
 //! Logs to standard error and metrics for Prometheus.
 
-use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_util::layers::{Layer as _, PrefixLayer};
 use serde::Deserialize;
 use thiserror::Error;
 use tracing_subscriber::EnvFilter;
@@ -11,6 +12,10 @@ const SECONDS_BUCKETS: [f64; 15] =
     [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
 /// Buckets for every other histogram: counts of events.
 const COUNT_BUCKETS: [f64; 10] = [1.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0];
+
+/// Stands before every metric's name, with an underscore: `outbox_lag_seconds`, as a library names it, is
+/// `commerce_outbox_lag_seconds` where an operator looks.
+const METRICS_PREFIX: &str = "commerce";
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -41,9 +46,12 @@ pub enum TelemetryError {
     /// A subscriber is installed already.
     #[error("logging is already set up")]
     Logging(#[source] TryInitError),
-    /// A recorder is installed already.
+    /// The metrics' buckets are refused.
     #[error("metrics cannot be set up")]
     Metrics(#[source] BuildError),
+    /// A recorder is installed already.
+    #[error("metrics are already set up")]
+    MetricsTwice,
 }
 
 /// Installs logging for the process.
@@ -60,15 +68,46 @@ pub fn install_logs(settings: &LogSettings) -> Result<(), TelemetryError> {
     .map_err(TelemetryError::Logging)
 }
 
-/// Installs the metrics recorder for the process and returns what renders it.
+/// Installs the metrics recorder for the process and returns what renders it; `commerce_` stands before every name.
 ///
 /// # Errors
-/// [`TelemetryError::Metrics`] on a second call.
+/// [`TelemetryError::MetricsTwice`] on a second call.
 pub fn install_metrics() -> Result<PrometheusHandle, TelemetryError> {
-    use metrics_exporter_prometheus::Matcher;
-    PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
-        .and_then(|builder| builder.set_buckets(&COUNT_BUCKETS))
-        .and_then(PrometheusBuilder::install_recorder)
-        .map_err(TelemetryError::Metrics)
+    let (recorder, handle) = recorder().map_err(TelemetryError::Metrics)?;
+    metrics::set_global_recorder(recorder).map_err(|_| TelemetryError::MetricsTwice)?;
+    Ok(handle)
+}
+
+fn recorder() -> Result<(impl metrics::Recorder, PrometheusHandle), BuildError> {
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)?
+        .set_buckets(&COUNT_BUCKETS)?
+        .build_recorder();
+    let handle = recorder.handle();
+    Ok((PrefixLayer::new(METRICS_PREFIX).layer(recorder), handle))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operators_see_the_prefix_and_the_buckets_of_a_name() {
+        let (recorder, handle) = recorder().unwrap();
+        metrics::with_local_recorder(&recorder, || {
+            metrics::describe_counter!("outbox_published_total", "Events published");
+            metrics::counter!("outbox_published_total").increment(3);
+            metrics::histogram!("outbox_publish_seconds").record(0.002);
+            metrics::histogram!("outbox_window_rows", "shard" => "7").record(3.0);
+        });
+        let text = handle.render();
+        for line in [
+            "# HELP commerce_outbox_published_total Events published",
+            "commerce_outbox_published_total 3",
+            "commerce_outbox_publish_seconds_bucket{le=\"0.0025\"} 1",
+            "commerce_outbox_window_rows_bucket{shard=\"7\",le=\"5\"} 1",
+        ] {
+            assert!(text.lines().any(|told| told == line), "{line} is not in\n{text}");
+        }
+    }
 }

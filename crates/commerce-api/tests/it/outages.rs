@@ -79,10 +79,7 @@ async fn a_cache_that_does_not_answer_is_left_out_and_used_again_after_a_pause()
     let _recording = metrics::set_default_local_recorder(&recorder);
     let breaker = |state: u8| {
         let metrics = recorder.handle().render();
-        assert!(
-            metrics.contains(&format!("commerce_http_cache_breaker_state {state}\n")),
-            "{state}: {metrics}"
-        );
+        assert!(metrics.contains(&format!("http_cache_breaker_state {state}\n")), "{state}: {metrics}");
     };
     // A pause that is not over during the test, and one that is over at once.
     for pause in [Duration::from_secs(3_600), Duration::ZERO] {

@@ -34,8 +34,8 @@ async fn a_recorded_view_is_committed_before_its_page_is_answered() -> anyhow::R
     assert_eq!(shop.show(product).await?.view_recorded.as_deref(), Some("true"));
     assert_eq!(shop.events().await?[1].payload, json!({ "productId": product }), "nobody in particular");
     let metrics = recorder.handle().render();
-    assert!(metrics.contains("commerce_http_views_total{recorded=\"true\"} 2\n"), "{metrics}");
-    assert!(metrics.contains("commerce_http_views_total{recorded=\"false\"} 0\n"), "{metrics}");
+    assert!(metrics.contains("http_views_total{recorded=\"true\"} 2\n"), "{metrics}");
+    assert!(metrics.contains("http_views_total{recorded=\"false\"} 0\n"), "{metrics}");
     Ok(())
 }
 

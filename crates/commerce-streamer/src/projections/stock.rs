@@ -246,10 +246,10 @@ mod tests {
         };
         let fixture = Fixture::open().await?;
         fixture.apply(&[state(1, 5, true), state(2, 1, true), state(3, 1, true)]).await?;
-        assert_eq!(metric("commerce_stock_stale_versions_total"), Some(0.0));
+        assert_eq!(metric("stock_stale_versions_total"), Some(0.0));
         // An older one, the same once more, and a newer one.
         fixture.apply(&[state(1, 4, false), state(2, 1, true), state(3, 2, false)]).await?;
-        assert_eq!(metric("commerce_stock_stale_versions_total"), Some(2.0));
+        assert_eq!(metric("stock_stale_versions_total"), Some(2.0));
         let mut connection = fixture.database.connect().await?;
         sqlx::query(
             "update metrics.cache_intent set created_at = now() - interval '1 hour' where product_id = 2",
@@ -257,12 +257,12 @@ mod tests {
         .execute(&mut connection)
         .await?;
         measure(&fixture.projection.pool).await.map_err(anyhow::Error::from_boxed)?;
-        assert_eq!(metric("commerce_cache_intents_owed"), Some(3.0));
-        assert!(metric("commerce_cache_intents_oldest_age_seconds").is_some_and(|age| age >= 3600.0));
+        assert_eq!(metric("cache_intents_owed"), Some(3.0));
+        assert!(metric("cache_intents_oldest_age_seconds").is_some_and(|age| age >= 3600.0));
         fixture.projection.committed(&[state(1, 5, true), state(2, 1, true), state(3, 2, false)]).await;
         measure(&fixture.projection.pool).await.map_err(anyhow::Error::from_boxed)?;
-        assert_eq!(metric("commerce_cache_intents_owed"), Some(0.0));
-        assert_eq!(metric("commerce_cache_intents_oldest_age_seconds"), Some(0.0));
+        assert_eq!(metric("cache_intents_owed"), Some(0.0));
+        assert_eq!(metric("cache_intents_oldest_age_seconds"), Some(0.0));
         fixture.database.drop_database().await
     }
 
@@ -281,7 +281,7 @@ mod tests {
             sweeper::run(settings, Arc::new(away), fixture.projection.pool.clone(), CancellationToken::new());
         let told = eventually("what is owed is told", async || {
             let text = rendered.render();
-            Ok(text.lines().any(|line| line == "commerce_cache_intents_owed 2").then_some(()))
+            Ok(text.lines().any(|line| line == "cache_intents_owed 2").then_some(()))
         });
         tokio::select! {
             told = told => told?,

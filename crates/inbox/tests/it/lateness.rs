@@ -44,25 +44,25 @@ async fn a_record_that_is_not_handled_grows_older_whether_it_is_tried_again_or_s
     running.effects.is_frozen.store(true, Ordering::SeqCst);
     let begun = now();
     fixture.produce(&[Record::event(0, 1, "e1").with("ce_time", OCCURRED.1)]).await?;
-    let lag = || metric("commerce_inbox_lag_seconds", &group);
+    let lag = || metric("inbox_lag_seconds", &group);
     eventually("the batch is tried again", async || {
         Ok(running.status.partitions().iter().any(|found| found.retrying.is_some()).then_some(()))
     })
     .await?;
     let seen = eventually("its age is told", async || Ok(lag().filter(|age| *age >= begun - STAMP))).await?;
     eventually("its age grows", async || Ok(lag().filter(|age| *age > seen).map(|_| ()))).await?;
-    assert_eq!(metric("commerce_inbox_visible_seconds_count", &group), None);
+    assert_eq!(metric("inbox_visible_seconds_count", &group), None);
 
     running.effects.is_frozen.store(false, Ordering::SeqCst);
     fixture.passed(1).await?;
     eventually("nothing waits", async || Ok(lag().filter(|age| *age == 0.0).map(|_| ()))).await?;
-    assert_eq!(metric("commerce_inbox_visible_seconds_count", &group), Some(1.0));
-    let visible = metric("commerce_inbox_visible_seconds_sum", &group).unwrap_or_default();
+    assert_eq!(metric("inbox_visible_seconds_count", &group), Some(1.0));
+    let visible = metric("inbox_visible_seconds_sum", &group).unwrap_or_default();
     assert!((begun - OCCURRED.0..=now() - OCCURRED.0).contains(&visible), "{visible}");
     // A duplicate makes nothing visible.
     fixture.produce(&[Record::event(0, 1, "e1")]).await?;
     fixture.passed(2).await?;
-    assert_eq!(metric("commerce_inbox_visible_seconds_count", &group), Some(1.0));
+    assert_eq!(metric("inbox_visible_seconds_count", &group), Some(1.0));
 
     // A stopped partition, with nothing that anybody would have seen coming.
     let mut connection = fixture.database.connect().await?;

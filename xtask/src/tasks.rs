@@ -21,6 +21,9 @@ const PACKAGE_WITH_TOOLS: &str = "commerce";
 /// Commands of the demo in CI: enough to pass every fault, few enough to be quick.
 const CI_DEMO_COMMANDS: &str = "20000";
 
+/// Torture in CI under which servers are stopped: long enough that each is stopped once.
+const CI_RESTARTS: [&[&str]; 2] = [&["inbox", "--restarts"], &["outbox", "--minutes", "0.6"]];
+
 /// The services for the length of a task: what this call has started is stopped when it is dropped, also on failure.
 struct Services {
     environment: ServiceEnv,
@@ -114,8 +117,13 @@ pub(crate) fn demo(arguments: &[String]) -> Result<()> {
 pub(crate) fn torture(arguments: &[String]) -> Result<()> {
     let build = ["build", "--release", "--package", "torture", "--features", "torture/failpoints"];
     run(Command::new("cargo").args(build))?;
+    torture_with("release/torture", arguments)
+}
+
+/// Runs this build of the torture, which may stop the servers that are ours.
+fn torture_with(program: &str, arguments: &[String]) -> Result<()> {
     let services = Services::up()?;
-    let mut command = services.command(target_directory()?.join("release/torture"));
+    let mut command = services.command(target_directory()?.join(program));
     command.args(arguments);
     match arguments.first().map(String::as_str) {
         Some("outbox") => command.args(services.broker_commands()?),
@@ -157,6 +165,12 @@ pub(crate) fn ci() -> Result<()> {
     // Held over both steps, so that the services start once.
     let _services = Services::up()?;
     step("test", || test(&[]))?;
+    // Not among the tests, which share the servers.
+    step("restarts", || {
+        CI_RESTARTS.iter().try_for_each(|arguments| {
+            torture_with("debug/torture", &arguments.iter().map(ToString::to_string).collect::<Vec<_>>())
+        })
+    })?;
     step("demo", || demo(&["--commands".to_owned(), CI_DEMO_COMMANDS.to_owned()]))
 }
 

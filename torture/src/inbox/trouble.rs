@@ -54,7 +54,7 @@ const STATEMENT_LIMIT: &str = "500ms";
 /// How long a server is away.
 const OUTAGE: Duration = Duration::from_secs(4);
 /// Longest wait until every partition goes on after an outage: members begin anew, and the group finds itself again.
-const GO_ON_MAX: Duration = Duration::from_secs(60);
+const GO_ON_MAX: Duration = Duration::from_secs(180);
 
 /// Makes troubles on a stage.
 pub(crate) struct Troublemaker<'a> {

@@ -97,6 +97,11 @@ impl<E> Plan<E> {
         end < self.batch.len()
     }
 
+    /// The offset of a record.
+    pub(crate) fn offset(&self, index: usize) -> Option<i64> {
+        self.batch.get(index).map(|record| record.offset)
+    }
+
     /// The event will not be applied, and is to be remembered as handled if the record says which it is.
     pub(crate) fn give_up(&mut self, index: usize) {
         self.events[index] = None;

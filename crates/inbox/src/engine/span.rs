@@ -57,68 +57,21 @@ impl Span {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::prelude::*;
-
     use super::*;
 
-    struct Outcome {
-        applied: Vec<usize>,
-        rejected: Vec<usize>,
-        moves: Vec<(i64, i64)>,
-        attempts: usize,
-    }
-
-    /// Runs a batch as the worker does; a transaction fails if it has any of `poison`.
-    fn run(offsets: &[i64], first: i64, poison: &BTreeSet<usize>) -> Outcome {
-        let next = offsets.last().unwrap() + 1;
-        let mut spans = vec![Span { records: 0..offsets.len(), expected: first, next }];
-        let (mut applied, mut rejected, mut moves, mut attempts) =
-            (Vec::new(), BTreeSet::new(), Vec::new(), 0);
-        while let Some(span) = spans.pop() {
-            attempts += 1;
-            let fresh: Vec<usize> = span.records.clone().filter(|index| !rejected.contains(index)).collect();
-            if fresh.iter().any(|index| poison.contains(index)) {
-                match span.isolate(&fresh, |index| offsets[index]) {
-                    Isolation::Halves(first, second) => spans.extend([second, first]),
-                    Isolation::Culprit(index) => {
-                        rejected.insert(index);
-                        spans.push(span);
-                    }
-                    Isolation::Nobody => unreachable!("a poison record is fresh"),
-                }
-            } else {
-                applied.extend(fresh);
-                moves.push((span.expected, span.next));
-            }
-        }
-        Outcome { applied, rejected: rejected.into_iter().collect(), moves, attempts }
-    }
-
-    proptest! {
-        #[test]
-        fn exactly_the_poison_is_isolated_and_all_else_is_applied_in_order(
-            gaps in prop::collection::vec(1_i64..4, 1..200),
-            poison in prop::collection::btree_set(0_usize..200, 0..20),
-        ) {
-            let offsets: Vec<i64> = gaps.iter().scan(10, |offset, gap| { *offset += gap; Some(*offset) }).collect();
-            let poison: BTreeSet<usize> = poison.into_iter().filter(|index| *index < offsets.len()).collect();
-            let Outcome { applied, rejected, moves, attempts } = run(&offsets, 5, &poison);
-            prop_assert_eq!(&rejected, &poison.iter().copied().collect::<Vec<_>>());
-            prop_assert_eq!(applied, (0..offsets.len()).filter(|index| !poison.contains(index)).collect::<Vec<_>>());
-            prop_assert_eq!(moves[0].0, 5);
-            prop_assert_eq!(moves.last().unwrap().1, offsets.last().unwrap() + 1);
-            prop_assert!(moves.windows(2).all(|pair| pair[0].1 == pair[1].0));
-            let depth = usize::try_from(offsets.len().ilog2()).unwrap() + 2;
-            prop_assert!(attempts <= 1 + poison.len() * 2 * depth);
-        }
-    }
-
     #[test]
-    fn a_refusal_without_events_blames_nobody() {
-        let span = Span { records: 0..3, expected: 1, next: 9 };
-        assert_eq!(span.isolate(&[], |_| 0), Isolation::Nobody);
-        assert_eq!(span.advance(), 8);
+    fn a_span_is_cut_before_the_middle_of_its_new_records() {
+        let span = Span { records: 2..7, expected: 20, next: 80 };
+        let halves = |cut: usize, offset: i64| {
+            let first = Span { records: 2..cut, expected: 20, next: offset };
+            let second = Span { records: cut..7, expected: offset, next: 80 };
+            Isolation::Halves(first, second)
+        };
+        let offset_of = |index: usize| i64::try_from(index).unwrap() * 10 + 5;
+        assert_eq!(span.isolate(&[2, 3, 4, 5, 6], offset_of), halves(4, 45));
+        assert_eq!(span.isolate(&[2, 6], offset_of), halves(6, 65));
+        assert_eq!(span.isolate(&[5], offset_of), Isolation::Culprit(5));
+        assert_eq!(span.isolate(&[], offset_of), Isolation::Nobody);
+        assert_eq!(span.advance(), 60);
     }
 }

@@ -14,6 +14,7 @@ use super::order::{self, Order, order};
 use super::plan::{Fate, Identity, Plan, Rejection, panic_text};
 use super::session::roll_back;
 use super::span::Span;
+use super::spans::{Part, Position};
 use super::work::Shared;
 use crate::dead_letter;
 use crate::kill::{answer, is_sabotaged, kill_point};
@@ -53,14 +54,10 @@ struct Held {
 /// A transaction to be made.
 pub(crate) struct Attempt<'a, E> {
     pub(crate) plan: &'a mut Plan<E>,
-    pub(crate) span: &'a Span,
+    pub(crate) part: &'a Part,
     /// Numbers of the plan's sources.
     pub(crate) sources: &'a [i16],
     pub(crate) group: i16,
-    /// Why the partition is not to be read beyond this span.
-    pub(crate) halt: Option<&'a str>,
-    /// Whether the answer to an earlier commit of this span was lost.
-    pub(crate) is_in_doubt: bool,
     /// Record indexes of the new events, once they are known; stays after a failure.
     pub(crate) fresh: Vec<usize>,
     /// Their events while they are applied, and after the commit.
@@ -81,13 +78,19 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
         }
         let memory = Memory { group: self.group, sources: self.sources };
         let is_unfenced = is_told_first || is_sabotaged("inbox.no_fence");
-        let expected = (!is_unfenced).then_some(self.span.expected);
+        let expected = (!is_unfenced).then_some(self.part.span.expected);
         let (stored, held) = self.begin_and_lock(connection, shared, memory, expected).await?;
         let believed = expected.unwrap_or(stored);
-        if stored != believed {
-            roll_back(connection).await?;
-            let had_committed = self.is_in_doubt && stored == self.span.next;
-            return Ok(if had_committed { Ended::HadCommitted } else { Ended::Fenced { stored } });
+        match expected.map_or(Position::Expected, |_| self.part.judge(stored)) {
+            Position::Expected => {}
+            Position::HadCommitted => {
+                roll_back(connection).await?;
+                return Ok(Ended::HadCommitted);
+            }
+            Position::Fenced => {
+                roll_back(connection).await?;
+                return Ok(Ended::Fenced { stored });
+            }
         }
         kill_point("inbox.after_fence");
         let Held { order, claims, blocks } = held;
@@ -105,11 +108,11 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
         apply(connection, shared, &self.plan.batch.origin, &self.applied).await?;
         kill_point("inbox.after_upsert");
         let dead_lettered = self.write_dead_letters(connection, shared, &order).await?;
-        let halt = match self.halt {
-            Some(flood) => Some(flood.to_owned()),
+        let halt = match &self.part.halt {
+            Some(flood) => Some(flood.clone()),
             None => self.crowding(connection, shared, &order).await?,
         };
-        let advance = advance(self.span, settled.fresh.len(), settled.duplicates, dead_lettered);
+        let advance = advance(&self.part.span, settled.fresh.len(), settled.duplicates, dead_lettered);
         let advance = Advance { expected: believed, ..advance };
         kill_point("inbox.before_commit");
         let finishing = self.finish(connection, shared, &advance, halt.as_deref(), &settled.changed);
@@ -171,14 +174,14 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
         connection: &mut PgConnection,
         shared: &Shared<P>,
     ) -> Result<(), Failure> {
-        let (expected, next) = (self.span.expected, self.span.next);
+        let (expected, next) = (self.part.span.expected, self.part.span.next);
         let told = Advance { expected, next, ..Advance::default() };
         self.finish(connection, shared, &told, None, &[]).await
     }
 
     /// Which events the span carries, without records that wait.
     fn identities(&self, waiting: &BTreeSet<usize>) -> impl Iterator<Item = (usize, Identity)> {
-        let records = self.span.records.clone().filter(|index| !waiting.contains(index));
+        let records = self.part.span.records.clone().filter(|index| !waiting.contains(index));
         records.filter_map(|index| match self.plan.fates[index] {
             Fate::Apply(identity) => Some((index, identity)),
             Fate::Skip | Fate::SkipUnknown | Fate::Reject(_) => None,
@@ -194,10 +197,10 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
     ) -> Result<Order, Failure> {
         let topic = self.topic(shared);
         let is_any_blocked = blocked::has_keys(tx, topic).await.map_err(engine("read blocked keys"))?;
-        if !is_any_blocked && !order::has_rejected(self.plan, self.span) {
+        if !is_any_blocked && !order::has_rejected(self.plan, &self.part.span) {
             return Ok(Order::default());
         }
-        let keys = order::keys(self.plan, self.span);
+        let keys = order::keys(self.plan, &self.part.span);
         let mut blocked = HashSet::new();
         if is_any_blocked && !is_sabotaged("inbox.nothing_waits") {
             let distinct = keys.values().copied().collect();
@@ -256,7 +259,7 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
             let key_digest = order.keys.get(&index).copied();
             Some(NewLetter { row, key_digest, is_waiting })
         };
-        self.span.records.clone().filter_map(letter).collect()
+        self.part.span.records.clone().filter_map(letter).collect()
     }
 
     /// Why no more is to be set aside, if too much waits already.

@@ -14,7 +14,8 @@ use super::flood::Flood;
 use super::order::BLOCKED;
 use super::plan::{Fate, Plan, Rejection, UNKNOWN_EVENT_TYPE, occurred_at};
 use super::session::Session;
-use super::span::{Isolation, Span};
+use super::span::Span;
+use super::spans::{Blame, Part, Spans};
 use super::transaction::{Attempt, Ended};
 use crate::age;
 use crate::kill::{is_sabotaged, kill_point};
@@ -47,12 +48,7 @@ pub(crate) struct Job<E> {
     group: i16,
     plan: Plan<E>,
     is_decoded: bool,
-    /// What is left to do; the next one last.
-    spans: Vec<Span>,
-    /// The span whose commit was not answered, and its new records.
-    in_doubt: Option<(Span, Vec<usize>)>,
-    /// The partition's dead letters up to what is committed.
-    pub(crate) flood: Flood,
+    spans: Spans,
 }
 
 impl<E: Send + Sync + 'static> Job<E> {
@@ -66,10 +62,13 @@ impl<E: Send + Sync + 'static> Job<E> {
             group,
             plan: Plan::new(batch),
             is_decoded: false,
-            spans: vec![span],
-            in_doubt: None,
-            flood,
+            spans: Spans::new(span, flood),
         })
+    }
+
+    /// The partition's dead letters up to what is committed.
+    pub(crate) fn flood(&self) -> Flood {
+        self.spans.flood()
     }
 
     /// Works until the batch is done or something is in the way.
@@ -79,71 +78,54 @@ impl<E: Send + Sync + 'static> Job<E> {
         shared: &Shared<P>,
     ) -> Verdict {
         self.decode(shared).await;
-        let mut next = None;
-        loop {
-            let Some(span) = self.spans.pop() else {
-                return next.map_or_else(no_progress, |next| Verdict::Done { next });
-            };
-            let (span, flood, halt) = self.up_to_flood(span, shared.settings.flood);
-            match self.commit(session, shared, &span, halt.as_deref()).await {
-                Ok(ended @ (Ended::Committed { .. } | Ended::HadCommitted)) => {
-                    next = Some(span.next);
-                    self.spans.pop();
-                    self.in_doubt = None;
-                    self.flood = flood;
-                    let halt = if let Ended::Committed { halt, .. } = ended { halt } else { halt };
-                    if let Some(text) = halt {
-                        return Verdict::Halt { next, reason: StopReason::Halted(text) };
-                    }
-                }
+        while let Some(part) = self.next_part(shared.settings.flood) {
+            let halt = match self.commit(session, shared, &part).await {
+                Ok(Ended::Committed { halt, .. }) => halt,
+                Ok(Ended::HadCommitted) => part.halt.clone(),
                 Ok(Ended::Fenced { stored }) => return Verdict::Fenced { stored },
-                // The span lies on the stack still; its new dead letters count for the flood guard.
-                Ok(Ended::Rejected) => {}
-                Err(failure) => {
-                    let disposition = disposition(&failure.source);
-                    let is_rolled_back = matches!(
-                        (&failure.source, disposition),
-                        (Failure::Apply(_), Disposition::DeadLetter(_))
-                    );
-                    if is_rolled_back {
-                        session.roll_back().await;
-                    } else {
-                        // Mid-statement, mid-transaction or dead: a new connection is cheaper than to be sure.
-                        session.disconnect();
-                    }
-                    match disposition {
-                        Disposition::Retry => return Verdict::Retry(chain(&failure.source)),
-                        Disposition::Halt => return no_progress(),
-                        Disposition::DeadLetter(reason) => {
-                            if let Err(text) = self.isolate(&span, &failure, reason, shared) {
-                                return Verdict::Retry(text);
-                            }
-                        }
-                    }
-                }
+                // The part is judged again; its new dead letters count for the flood guard.
+                Ok(Ended::Rejected) => continue,
+                Err(failure) => match self.failed(session, shared, &part, &failure).await {
+                    Some(verdict) => return verdict,
+                    None => continue,
+                },
+            };
+            self.spans.committed(&part);
+            if let Some(text) = halt {
+                return Verdict::Halt { next: Some(part.span.next), reason: StopReason::Halted(text) };
             }
         }
+        Verdict::Done { next: self.spans.end() }
     }
 
-    /// The part of the span that ends with one dead letter too many, if there is one; it lies on the stack of spans, and
-    /// the rest below it.
-    fn up_to_flood(&mut self, mut span: Span, limits: FloodLimits) -> (Span, Flood, Option<String>) {
-        let mut flood = self.flood;
-        let mut halt = None;
-        for index in span.records.clone() {
-            halt = flood.note(matches!(self.plan.fates[index], Fate::Reject(_)), limits);
-            if halt.is_none() {
-                continue;
-            }
-            if let Some(record) = self.plan.batch.get(index + 1).filter(|_| index + 1 < span.records.end) {
-                let (head, rest) = span.cut(index + 1, record.offset);
-                self.spans.push(rest);
-                span = head;
-            }
-            break;
+    fn next_part(&mut self, limits: FloodLimits) -> Option<Part> {
+        let plan = &self.plan;
+        let is_rejected = |index: usize| matches!(plan.fates[index], Fate::Reject(_));
+        self.spans.next_part(limits, is_rejected, |index| plan.offset(index))
+    }
+
+    /// What follows from a failure, unless the work goes on.
+    async fn failed<P: Projection<Event = E>>(
+        &mut self,
+        session: &mut Session,
+        shared: &Shared<P>,
+        part: &Part,
+        failure: &SpanFailure,
+    ) -> Option<Verdict> {
+        let disposition = disposition(&failure.source);
+        let is_rolled_back =
+            matches!((&failure.source, disposition), (Failure::Apply(_), Disposition::DeadLetter(_)));
+        if is_rolled_back {
+            session.roll_back().await;
+        } else {
+            // Mid-statement, mid-transaction or dead: a new connection is cheaper than to be sure.
+            session.disconnect();
         }
-        self.spans.push(span.clone());
-        (span, flood, halt)
+        match disposition {
+            Disposition::Retry => Some(Verdict::Retry(chain(&failure.source))),
+            Disposition::Halt => Some(Verdict::Halt { next: None, reason: StopReason::NoProgress }),
+            Disposition::DeadLetter(reason) => self.isolate(part, failure, reason, shared),
+        }
     }
 
     async fn decode<P: Projection<Event = E>>(&mut self, shared: &Shared<P>) {
@@ -163,20 +145,16 @@ impl<E: Send + Sync + 'static> Job<E> {
         &mut self,
         session: &mut Session,
         shared: &Shared<P>,
-        span: &Span,
-        halt: Option<&str>,
+        part: &Part,
     ) -> Result<Ended, SpanFailure> {
         let begun = Instant::now();
         let sources = self.intern(session, shared).await.map_err(SpanFailure::before)?;
         let connection = session.batch_connection().await.map_err(SpanFailure::before)?;
-        let doubt = self.in_doubt.as_ref().filter(|(doubted, _)| doubted == span);
         let mut attempt = Attempt {
             plan: &mut self.plan,
-            span,
+            part,
             sources: &sources,
             group: self.group,
-            halt,
-            is_in_doubt: doubt.is_some(),
             fresh: Vec::new(),
             applied: Vec::new(),
         };
@@ -187,7 +165,7 @@ impl<E: Send + Sync + 'static> Job<E> {
         };
         match &ended {
             Ok(Ended::HadCommitted) => {
-                attempt.fresh = doubt.map(|(_, fresh)| fresh.clone()).unwrap_or_default();
+                attempt.fresh = self.spans.doubted().to_vec();
                 attempt.take_events();
             }
             Ok(Ended::Committed { .. }) => {}
@@ -197,7 +175,7 @@ impl<E: Send + Sync + 'static> Job<E> {
         match ended {
             Ok(ended) => {
                 if !matches!(ended, Ended::Fenced { .. } | Ended::Rejected) {
-                    self.note(shared, span, &ended, begun.elapsed());
+                    self.note(shared, &part.span, &ended, begun.elapsed());
                     self.note_visible(&shared.settings.kafka.group, &fresh);
                     committed(&*shared.projection, &applied).await;
                     kill_point("inbox.after_invalidation");
@@ -206,8 +184,8 @@ impl<E: Send + Sync + 'static> Job<E> {
             }
             Err(source) => {
                 // A transaction that fell silent may have been in its commit.
-                if matches!(source, Failure::Commit(_) | Failure::Timeout(_)) && !fresh.is_empty() {
-                    self.in_doubt = Some((span.clone(), fresh.clone()));
+                if matches!(source, Failure::Commit(_) | Failure::Timeout(_)) {
+                    self.spans.unanswered(part, &fresh);
                 }
                 Err(SpanFailure { source, fresh })
             }
@@ -225,32 +203,29 @@ impl<E: Send + Sync + 'static> Job<E> {
         Ok(self.plan.number(numbers, sources_max))
     }
 
-    /// Cuts the span, or sets its only new event aside.
+    /// Has the part cut, or sets its only new event aside; with nobody to blame the batch is tried again.
     fn isolate<P>(
         &mut self,
-        span: &Span,
+        part: &Part,
         failure: &SpanFailure,
         reason: &'static str,
         shared: &Shared<P>,
-    ) -> Result<(), String> {
-        let batch = &self.plan.batch;
-        let offset_of = |index: usize| batch.get(index).map_or(span.next, |record| record.offset);
-        match span.isolate(&failure.fresh, offset_of) {
-            Isolation::Halves(first, second) => {
+    ) -> Option<Verdict> {
+        let plan = &mut self.plan;
+        match self.spans.refused(part, &failure.fresh, |index| plan.offset(index)) {
+            Blame::Halves => {
                 metrics::bisected(&shared.settings.kafka.group);
-                self.spans.pop();
-                self.spans.extend([second, first]);
                 kill_point("inbox.in_bisection");
             }
-            Isolation::Culprit(index) => {
-                let offset = offset_of(index);
+            Blame::Culprit(index) => {
+                let offset = plan.offset(index).unwrap_or(part.span.next);
                 let error = chain(&failure.source);
                 tracing::warn!(partition = %self.origin, offset, reason, error, "event is set aside");
-                self.plan.reject(index, Rejection::new(reason, error));
+                plan.reject(index, Rejection::new(reason, error));
             }
-            Isolation::Nobody => return Err(chain(&failure.source)),
+            Blame::Nobody => return Some(Verdict::Retry(chain(&failure.source))),
         }
-        Ok(())
+        None
     }
 
     fn note<P>(&self, shared: &Shared<P>, span: &Span, ended: &Ended, time: Duration) {
@@ -294,10 +269,6 @@ impl<E: Send + Sync + 'static> Job<E> {
             metrics::visible(group, age::elapsed(occurred, SystemTime::now()));
         }
     }
-}
-
-fn no_progress() -> Verdict {
-    Verdict::Halt { next: None, reason: StopReason::NoProgress }
 }
 
 /// A failed transaction with its new records, if it came so far.

@@ -267,7 +267,7 @@ impl<P: Projection> Conductor<P> {
             Ok((_, (session, job, verdict))) => {
                 self.idle.push(session);
                 if let Verdict::Done { .. } = &verdict {
-                    self.floods.insert(job.origin.clone(), job.flood);
+                    self.floods.insert(job.origin.clone(), job.flood());
                 }
                 if let Some(ticket) = ticket {
                     self.board.judged(ticket, job, verdict, Instant::now());

@@ -317,6 +317,7 @@ mod tests {
         while let Some(part) = spans.next_part(NO_LIMIT, |index| outcome.rejected.contains(&index), offset_of)
         {
             outcome.attempts += 1;
+            assert!(outcome.attempts < 1_000, "goes round in circles");
             let is_fresh = |index: &usize| !outcome.rejected.contains(index);
             let fresh: Vec<usize> = part.span.records.clone().filter(is_fresh).collect();
             if !fresh.iter().any(|index| poison.contains(index)) {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{GRACE, MEMBERS, Member, PARTITIONS, World};
+use super::database::Fault;
+use super::member::Member;
+use super::{GRACE, MEMBERS, PARTITIONS, World};
 
 impl World {
     pub(super) fn pass(&mut self) {
@@ -26,7 +28,7 @@ impl World {
         self.rebalances += 1;
         let to = self.dice.below(MEMBERS);
         self.moves.insert(self.rebalances, (partition, to));
-        self.members[owner].lanes.remove(&partition);
+        self.members[owner].forget(partition);
         let origins = std::slice::from_ref(&self.origins[partition]);
         self.members[owner].board.revoked(self.rebalances, origins, false, self.now + GRACE);
         self.act(owner);
@@ -44,19 +46,32 @@ impl World {
 
     pub(super) fn tell_losses(&mut self, member: usize) {
         for partition in std::mem::take(&mut self.members[member].losses) {
-            self.members[member].lanes.remove(&partition);
+            self.members[member].forget(partition);
             let origins = std::slice::from_ref(&self.origins[partition]);
             self.members[member].board.revoked(0, origins, true, self.now);
             self.act(member);
         }
     }
 
+    /// An operator has a partition read again if it is halted.
+    pub(super) fn resume(&mut self, partition: usize) {
+        self.database.progress[partition].is_halted = false;
+    }
+
+    /// A member asks about its halted partitions.
+    pub(super) fn tick(&mut self, member: usize) {
+        for partition in std::mem::take(&mut self.members[member].asked_again) {
+            self.begin(partition, member);
+        }
+    }
+
     /// Everything that a member knows is gone; a commit may still have got through.
     pub(super) fn crash(&mut self, member: usize) {
         let dead = std::mem::replace(&mut self.members[member], Member::new());
-        for (_, batch) in dead.work {
+        for (_, mut batch) in dead.work {
+            self.met.lost_inside += u64::from(batch.is_partly_committed);
             if self.dice.one_in(2) {
-                self.transact(&batch);
+                self.attempt(&mut batch, Fault::Done);
             }
         }
         let owned: Vec<usize> =

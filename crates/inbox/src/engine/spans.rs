@@ -49,6 +49,8 @@ pub(crate) enum Position {
     HadCommitted,
     /// Another owner moved it.
     Fenced,
+    /// Whoever moved it halted the partition, and no operator has had it read again since.
+    Halted,
 }
 
 /// Whom a refusal is blamed on.
@@ -148,12 +150,14 @@ impl Spans {
 }
 
 impl Part {
-    /// What it means that this offset is stored.
-    pub(crate) fn judge(&self, stored: i64) -> Position {
-        if stored == self.span.expected {
-            Position::Expected
-        } else if self.is_in_doubt && stored == self.span.next {
+    /// What it means that this offset is stored, and that the partition is halted there.
+    pub(crate) fn judge(&self, stored: i64, is_halted: bool) -> Position {
+        if self.is_in_doubt && stored == self.span.next {
             Position::HadCommitted
+        } else if is_halted {
+            Position::Halted
+        } else if stored == self.span.expected {
+            Position::Expected
         } else {
             Position::Fenced
         }
@@ -207,7 +211,7 @@ mod tests {
     #[test]
     fn a_stored_offset_is_judged_by_where_the_part_begins_and_by_its_end_only_in_doubt() {
         let mut spans = batch();
-        let judged = |part: &Part| [94, 95, 96, 190, 191, 192].map(|stored| part.judge(stored));
+        let judged = |part: &Part| [94, 95, 96, 190, 191, 192].map(|stored| part.judge(stored, false));
         let [expected, had, fenced] = [Position::Expected, Position::HadCommitted, Position::Fenced];
         let part = next(&mut spans);
         assert_eq!(judged(&part), [fenced, expected, fenced, fenced, fenced, fenced]);
@@ -222,19 +226,30 @@ mod tests {
     }
 
     #[test]
+    fn a_halted_partition_is_nobodys_turn_but_an_own_commit_is_told() {
+        let mut spans = batch();
+        let judged = |part: &Part| [94, 95, 191].map(|stored| part.judge(stored, true));
+        let part = next(&mut spans);
+        assert_eq!(judged(&part), [Position::Halted; 3]);
+        spans.unanswered(&part, &[2]);
+        let doubted = next(&mut spans);
+        assert_eq!(judged(&doubted), [Position::Halted, Position::Halted, Position::HadCommitted]);
+    }
+
+    #[test]
     fn a_doubt_is_about_one_span_and_over_with_its_commit() {
         let mut spans = batch();
         let whole = next(&mut spans);
         spans.unanswered(&whole, &[0, 4]);
         assert_eq!(spans.refused(&whole, &[0, 4], offset_of), Blame::Halves);
         let half = next(&mut spans);
-        assert_eq!(half.judge(half.span.next), Position::Fenced, "its commit was answered");
+        assert_eq!(half.judge(half.span.next, false), Position::Fenced, "its commit was answered");
         spans.unanswered(&half, &[0]);
-        assert_eq!(next(&mut spans).judge(half.span.next), Position::HadCommitted);
+        assert_eq!(next(&mut spans).judge(half.span.next, false), Position::HadCommitted);
         spans.committed(&half);
         assert_eq!(spans.doubted(), [0; 0]);
         let other = next(&mut spans);
-        assert_eq!(other.judge(other.span.next), Position::Fenced);
+        assert_eq!(other.judge(other.span.next, false), Position::Fenced);
     }
 
     #[test]
@@ -297,7 +312,7 @@ mod tests {
         let whole = next(&mut spans);
         spans.unanswered(&whole, &[0]);
         let cut = next_part(&mut spans, THREE_IN_A_ROW, &[1, 2, 3]).unwrap();
-        assert_eq!((cut.span.records.clone(), cut.judge(cut.span.next)), (0..4, Position::Fenced));
+        assert_eq!((cut.span.records.clone(), cut.judge(cut.span.next, false)), (0..4, Position::Fenced));
     }
 
     #[derive(Debug, Default)]

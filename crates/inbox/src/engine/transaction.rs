@@ -19,7 +19,7 @@ use super::work::Shared;
 use crate::dead_letter;
 use crate::kill::{answer, is_sabotaged, kill_point};
 use crate::projection::{OrderingMode, Projection};
-use crate::store::batch::{self, Advance, Unfinished};
+use crate::store::batch::{self, Advance, Place, Unfinished};
 use crate::store::blocked::{self, Topic};
 use crate::store::dead_letter::{NewLetter, insert_dead_letters};
 use crate::store::handled::insert_ids;
@@ -36,9 +36,14 @@ pub(crate) enum Ended {
         halt: Option<String>,
     },
     /// The offset is where this span ends: an earlier attempt, whose answer was lost, did commit.
-    HadCommitted,
+    HadCommitted {
+        /// Why the partition is not read beyond it.
+        halt: Option<String>,
+    },
     /// Another owner moved the offset; nothing was written.
     Fenced { stored: i64 },
+    /// The partition is halted, by a commit that this worker does not know of; nothing was written.
+    Halted(String),
     /// Records proved to be dead letters; nothing was written, and the span is to be judged again.
     Rejected,
 }
@@ -79,18 +84,11 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
         let memory = Memory { group: self.group, sources: self.sources };
         let is_unfenced = is_told_first || is_sabotaged("inbox.no_fence");
         let expected = (!is_unfenced).then_some(self.part.span.expected);
-        let (stored, held) = self.begin_and_lock(connection, shared, memory, expected).await?;
-        let believed = expected.unwrap_or(stored);
-        match expected.map_or(Position::Expected, |_| self.part.judge(stored)) {
-            Position::Expected => {}
-            Position::HadCommitted => {
-                roll_back(connection).await?;
-                return Ok(Ended::HadCommitted);
-            }
-            Position::Fenced => {
-                roll_back(connection).await?;
-                return Ok(Ended::Fenced { stored });
-            }
+        let (place, held) = self.begin_and_lock(connection, shared, memory, expected).await?;
+        let believed = expected.unwrap_or(place.next_offset);
+        if let Some(ended) = expected.and_then(|_| self.kept_out(place)) {
+            roll_back(connection).await?;
+            return Ok(ended);
         }
         kill_point("inbox.after_fence");
         let Held { order, claims, blocks } = held;
@@ -121,6 +119,17 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
         Ok(Ended::Committed { advance, waiting: order.waiting, halt })
     }
 
+    /// What the fence makes of a partition's place, unless it is the part's turn.
+    fn kept_out(&self, place: Place) -> Option<Ended> {
+        let Place { next_offset: stored, halted } = place;
+        match self.part.judge(stored, halted.is_some()) {
+            Position::Expected => None,
+            Position::HadCommitted => Some(Ended::HadCommitted { halt: halted }),
+            Position::Fenced => Some(Ended::Fenced { stored }),
+            Position::Halted => halted.map(Ended::Halted),
+        }
+    }
+
     /// Moves the offset and commits.
     async fn finish<P: Projection<Event = E>>(
         &self,
@@ -142,15 +151,15 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
         })
     }
 
-    /// Locks the offset, then the keys of a strict projection, then blocks: releases lock in this order, too. Answers the stored
-    /// offset; the rest is of use only if that is the expected one, or none is expected.
+    /// Locks the offset, then the keys of a strict projection, then blocks: releases lock in this order, too. Answers the
+    /// partition's place; the rest is of use only if its offset is the expected one, or none is expected.
     async fn begin_and_lock<P: Projection<Event = E>>(
         &self,
         tx: &mut PgConnection,
         shared: &Shared<P>,
         memory: Memory<'_>,
         expected: Option<i64>,
-    ) -> Result<(i64, Held), Failure> {
+    ) -> Result<(Place, Held), Failure> {
         let is_strict = shared.projection.ordering() == OrderingMode::Strict;
         let mut claims = Claims::default();
         if !is_strict {
@@ -158,14 +167,14 @@ impl<E: Send + Sync + 'static> Attempt<'_, E> {
         }
         let origin = &self.plan.batch.origin;
         let locked = batch::begin_and_lock(tx, self.group, origin, claims.masks().keys());
-        let (stored, mut blocks) = locked.await.map_err(engine("fence"))?.ok_or(Failure::NoProgress)?;
+        let (place, mut blocks) = locked.await.map_err(engine("fence"))?.ok_or(Failure::NoProgress)?;
         let mut order = Order::default();
-        if is_strict && expected.is_none_or(|expected| expected == stored) {
+        if is_strict && expected.is_none_or(|expected| expected == place.next_offset) {
             order = self.order(tx, shared).await?;
             claims = memory.claims(self.identities(&order.waiting));
             blocks = memory.lock(tx, &claims).await?;
         }
-        Ok((stored, Held { order, claims, blocks }))
+        Ok((place, Held { order, claims, blocks }))
     }
 
     /// What a consumer does that tells how far it is before it is there: wrong on purpose.

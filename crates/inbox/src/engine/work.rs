@@ -80,9 +80,11 @@ impl<E: Send + Sync + 'static> Job<E> {
         self.decode(shared).await;
         while let Some(part) = self.next_part(shared.settings.flood) {
             let halt = match self.commit(session, shared, &part).await {
-                Ok(Ended::Committed { halt, .. }) => halt,
-                Ok(Ended::HadCommitted) => part.halt.clone(),
+                Ok(Ended::Committed { halt, .. } | Ended::HadCommitted { halt }) => halt,
                 Ok(Ended::Fenced { stored }) => return Verdict::Fenced { stored },
+                Ok(Ended::Halted(text)) => {
+                    return Verdict::Halt { next: None, reason: StopReason::Halted(text) };
+                }
                 // The part is judged again; its new dead letters count for the flood guard.
                 Ok(Ended::Rejected) => continue,
                 Err(failure) => match self.failed(session, shared, &part, &failure).await {
@@ -164,17 +166,17 @@ impl<E: Send + Sync + 'static> Job<E> {
             Err(_) => Err(Failure::Timeout(limit)),
         };
         match &ended {
-            Ok(Ended::HadCommitted) => {
+            Ok(Ended::HadCommitted { .. }) => {
                 attempt.fresh = self.spans.doubted().to_vec();
                 attempt.take_events();
             }
             Ok(Ended::Committed { .. }) => {}
-            Ok(Ended::Fenced { .. } | Ended::Rejected) | Err(_) => attempt.restore(),
+            Ok(Ended::Fenced { .. } | Ended::Halted(_) | Ended::Rejected) | Err(_) => attempt.restore(),
         }
         let (fresh, applied) = (attempt.fresh, attempt.applied);
         match ended {
             Ok(ended) => {
-                if !matches!(ended, Ended::Fenced { .. } | Ended::Rejected) {
+                if matches!(ended, Ended::Committed { .. } | Ended::HadCommitted { .. }) {
                     self.note(shared, &part.span, &ended, begun.elapsed());
                     self.note_visible(&shared.settings.kafka.group, &fresh);
                     committed(&*shared.projection, &applied).await;
@@ -237,7 +239,7 @@ impl<E: Send + Sync + 'static> Job<E> {
                 metrics::committed(group, advance, span.records.len(), time);
                 waiting
             }
-            Ended::HadCommitted | Ended::Fenced { .. } | Ended::Rejected => &none,
+            Ended::HadCommitted { .. } | Ended::Fenced { .. } | Ended::Halted(_) | Ended::Rejected => &none,
         };
         for index in span.records.clone() {
             match &self.plan.fates[index] {

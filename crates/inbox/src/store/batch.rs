@@ -18,7 +18,8 @@ use crate::engine::claims::{Bits, Block};
 /// Prepares a session. Blocks that are written exist and are locked; an upsert has the simplest plan that writes them by their keys.
 const PREPARE: &str = "
     prepare inbox_lock_offset(smallint, text, integer) as
-        select next_offset from inbox.progress where consumer_group = $1 and topic = $2 and partition = $3 for update;
+        select next_offset, halted from inbox.progress
+         where consumer_group = $1 and topic = $2 and partition = $3 for update;
     prepare inbox_lock_block(smallint, smallint, smallint, bigint) as
         select source_id, lane, block, bits from inbox.event_handled
          where consumer_group = $1 and source_id = $2 and lane = $3 and block = $4 for update;
@@ -76,7 +77,15 @@ impl Message {
     }
 }
 
-/// Begins a transaction, and asks for the stored offset; its row stays locked to the end of the transaction, so that owners of a
+/// Where a partition is, as its row says.
+#[derive(Debug, FromRow)]
+pub(crate) struct Place {
+    pub(crate) next_offset: i64,
+    /// Why it is not to be read on.
+    pub(crate) halted: Option<String>,
+}
+
+/// Begins a transaction, and asks for the partition's place; its row stays locked to the end of the transaction, so that owners of a
 /// partition follow each other. With those of the blocks that exist, locked in the order in which they come. `None` before a partition's
 /// first assignment. One message.
 pub(crate) async fn begin_and_lock(
@@ -84,7 +93,7 @@ pub(crate) async fn begin_and_lock(
     group: i16,
     origin: &TopicPartition,
     blocks: impl Iterator<Item = &Block>,
-) -> Result<Option<(i64, BTreeMap<Block, Bits>)>, sqlx::Error> {
+) -> Result<Option<(Place, BTreeMap<Block, Bits>)>, sqlx::Error> {
     let TopicPartition { topic, partition } = origin;
     let topic = Text(Some(topic));
     let mut message = Message::new();
@@ -108,15 +117,15 @@ pub(crate) async fn begin_and_lock(
     let mut found = None;
     let mut locked = BTreeMap::new();
     for row in &rows {
-        // The offset's row has no other column.
-        if row.len() == 1 {
-            found = Some(row.try_get(0)?);
+        // A block's row has more columns.
+        if row.len() == 2 {
+            found = Some(Place::from_row(row)?);
         } else {
             let (source, lane, number, bits) = FromRow::from_row(row)?;
             locked.insert(Block { source, lane, number }, decode_bits(number, bits)?);
         }
     }
-    Ok(found.map(|offset| (offset, locked)))
+    Ok(found.map(|place| (place, locked)))
 }
 
 /// A move of the stored offset with what became of the offsets in between.

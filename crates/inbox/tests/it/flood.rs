@@ -76,6 +76,26 @@ async fn a_flood_of_dead_letters_stops_its_partition_until_an_operator_resumes_i
     fixture.remove().await
 }
 
+/// As by a commit of which its worker heard nothing.
+#[tokio::test]
+async fn a_partition_that_is_halted_under_a_running_consumer_is_read_on_by_nobody() -> Result<()> {
+    let fixture = Fixture::new(1).await?;
+    fixture.produce(&events(0, 0..3)).await?;
+    let running = start(&fixture);
+    fixture.passed(3).await?;
+    let mut connection = fixture.database.connect().await?;
+    sqlx::query("update inbox.progress set halted = 'a flood'").execute(&mut connection).await?;
+    fixture.produce(&events(0, 3..6)).await?;
+    assert_eq!(running.stop_reason().await?, StopReason::Halted("a flood".to_owned()));
+    assert_eq!(fixture.effects().await?, names(0..3));
+    change_offset(&mut connection, &target(&fixture, 0), OffsetChange::Resume, &operator(), false).await?;
+    fixture.passed(6).await?;
+    running.stop().await?;
+    assert_eq!(fixture.effects().await?, names(0..6));
+    fixture.check_balance().await?;
+    fixture.remove().await
+}
+
 #[tokio::test]
 async fn an_offset_that_an_operator_moves_under_a_running_streamer_counts_nothing_twice() -> Result<()> {
     let fixture = Fixture::new(1).await?;

@@ -53,8 +53,11 @@ pub(super) enum Fault {
 pub(super) enum Ended {
     /// With the records that were new.
     Committed(Vec<usize>),
-    HadCommitted,
+    HadCommitted {
+        is_halted: bool,
+    },
     Fenced(i64),
+    Halted,
     /// Because of these records, which are older than what is remembered.
     Rejected(Vec<usize>),
     /// With the records that were new.
@@ -91,6 +94,8 @@ pub(super) struct Progress {
     pub(super) is_halted: bool,
     handled: usize,
     duplicates: usize,
+    /// It was moved while it was halted.
+    is_halt_lost: bool,
 }
 
 pub(super) struct Database {
@@ -119,9 +124,10 @@ impl Database {
         if fault == Fault::Away {
             return Ended::Away;
         }
-        let stored = self.progress[tx.partition].stored;
-        match tx.part.judge(stored) {
-            Position::HadCommitted => return Ended::HadCommitted,
+        let Progress { stored, is_halted, .. } = self.progress[tx.partition];
+        match tx.part.judge(stored, is_halted && self.without != Without::HaltInFence) {
+            Position::HadCommitted => return Ended::HadCommitted { is_halted },
+            Position::Halted => return Ended::Halted,
             Position::Fenced if self.without != Without::Fence => return Ended::Fenced(stored),
             Position::Fenced | Position::Expected => {}
         }
@@ -179,15 +185,20 @@ impl Database {
         }
         let progress = &mut self.progress[tx.partition];
         progress.stored = tx.part.span.next;
+        progress.is_halt_lost |= progress.is_halted;
         // The statement that moves the offset says both.
         progress.is_halted = tx.part.halt.is_some();
         progress.handled += fresh.len();
         progress.duplicates += tx.records().len() - fresh.len() - letters;
     }
 
-    /// At any instant: each record below the stored offset is counted once, by what became of it.
-    pub(super) fn check_sums(&self, partition: usize, log: &[Record]) -> Result<(), String> {
-        let Progress { stored, handled, duplicates, .. } = self.progress[partition];
+    /// At any instant: each record below the stored offset is counted once, by what became of it, and nobody went on where an
+    /// operator has to say so.
+    pub(super) fn check(&self, partition: usize, log: &[Record]) -> Result<(), String> {
+        let Progress { stored, handled, duplicates, is_halt_lost, .. } = self.progress[partition];
+        if is_halt_lost {
+            return Err(format!("partition {partition} was moved while it was halted"));
+        }
         let passed = log.partition_point(|record| record.offset < stored);
         let letters: usize = self.letters[partition].iter().sum();
         if passed == handled + duplicates + letters {

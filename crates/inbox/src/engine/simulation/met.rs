@@ -1,7 +1,7 @@
 //! How often a simulation met what it must meet to prove anything.
 
 /// Kinds of situations that are counted.
-pub(super) const SITUATIONS: usize = 9;
+pub(super) const SITUATIONS: usize = 10;
 
 /// See the module.
 #[derive(Debug, Default, Clone, Copy)]
@@ -15,6 +15,7 @@ pub(super) struct Met {
     pub(super) lost_inside: u64,
     pub(super) halted: u64,
     pub(super) assigned_halted: u64,
+    pub(super) kept_halted: u64,
 }
 
 impl Met {
@@ -29,6 +30,7 @@ impl Met {
             ("batches lost with parts committed", self.lost_inside),
             ("partitions halted", self.halted),
             ("partitions assigned while halted", self.assigned_halted),
+            ("workers that found their partition halted", self.kept_halted),
         ]
     }
 }

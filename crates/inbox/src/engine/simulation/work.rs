@@ -124,7 +124,7 @@ impl World {
         };
         let tx = Transaction { partition: *partition, log, part: &part, rejected };
         let ended = self.database.transact(tx, fault);
-        if let Err(text) = self.database.check_sums(*partition, log) {
+        if let Err(text) = self.database.check(*partition, log) {
             self.violated(text);
         }
         self.follow(batch, &part, ended, fault)
@@ -137,14 +137,18 @@ impl World {
         match ended {
             Ended::Committed(fresh) => {
                 let told: Vec<usize> = fresh.iter().map(event).collect();
-                self.committed(batch, part, &told)
+                self.committed(batch, part, &told, part.halt.is_some())
             }
-            Ended::HadCommitted => {
+            Ended::HadCommitted { is_halted } => {
                 met.had_committed += 1;
                 // What was rejected meanwhile has no event to tell any more.
                 let told = spans.doubted().iter().filter(|index| !rejected.contains(index));
                 let told: Vec<usize> = told.map(event).collect();
-                self.committed(batch, part, &told)
+                self.committed(batch, part, &told, is_halted)
+            }
+            Ended::Halted => {
+                met.kept_halted += 1;
+                Some(Verdict::Halt { next: None, reason: StopReason::Halted("flood".to_owned()) })
             }
             Ended::Fenced(stored) => {
                 met.fenced += 1;
@@ -187,7 +191,13 @@ impl World {
     }
 
     /// What follows a commit, with the events that the projection is told of.
-    fn committed(&mut self, batch: &mut Batch, part: &Part, told: &[usize]) -> Option<Verdict> {
+    fn committed(
+        &mut self,
+        batch: &mut Batch,
+        part: &Part,
+        told: &[usize],
+        is_halted: bool,
+    ) -> Option<Verdict> {
         if told.iter().any(|event| self.database.effects[*event] == 0) {
             self.violated("an event is told that has no effect".to_owned());
         }
@@ -205,10 +215,10 @@ impl World {
                 self.violated("a flood of dead letters halts nothing".to_owned());
             }
         }
-        let text = part.halt.clone()?;
-        if batch.in_a_row == 0 {
+        if part.halt.is_some() && batch.in_a_row == 0 {
             self.violated("a partition is halted behind a record that is no dead letter".to_owned());
         }
-        Some(Verdict::Halt { next: Some(part.span.next), reason: StopReason::Halted(text) })
+        let next = Some(part.span.next);
+        is_halted.then(|| Verdict::Halt { next, reason: StopReason::Halted("flood".to_owned()) })
     }
 }

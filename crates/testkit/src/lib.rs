@@ -7,9 +7,11 @@ mod eventually;
 mod port;
 mod proxy;
 mod topics;
+mod watch;
 
 pub use database::TestDatabase;
 pub use eventually::{eventually, eventually_within};
 pub use port::free_port;
 pub use proxy::{Line, Proxy};
 pub use topics::{TestTopics, redis_url, unique};
+pub use watch::watched;

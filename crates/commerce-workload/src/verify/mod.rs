@@ -86,6 +86,15 @@ async fn verify(settings: &VerifySettings) -> anyhow::Result<VerifyReport> {
     Ok(report)
 }
 
+/// Every equation of promise P8 in the caller's snapshot of the metrics database: a transaction of isolation level `repeatable
+/// read`. `topic_prefix` stands in front of topics.
+///
+/// # Errors
+/// The database's failure.
+pub async fn check_books(snapshot: &mut PgConnection, topic_prefix: &str) -> Result<Vec<Check>, sqlx::Error> {
+    Ok(Books::load(snapshot).await?.checks(topic_prefix))
+}
+
 async fn compare_products(
     pipeline: &Pipeline,
     metrics: &mut PgConnection,

@@ -5,6 +5,7 @@ use reqwest::Method;
 use testkit::{Line, Proxy, eventually};
 
 use crate::harness::Shop;
+use crate::watcher::balanced;
 
 /// A way to Redis that can be disturbed, and its URL.
 fn way_to_redis() -> Result<(Proxy, String)> {
@@ -18,6 +19,10 @@ fn way_to_redis() -> Result<(Proxy, String)> {
 #[tokio::test]
 async fn a_cache_that_is_away_silent_or_slow_delays_no_count_and_hides_no_sold_out() -> Result<()> {
     let shop = Shop::open().await?;
+    Box::pin(balanced(&shop, disturb(&shop))).await
+}
+
+async fn disturb(shop: &Shop) -> Result<()> {
     let (proxy, url) = way_to_redis()?;
     let _api = shop.start("api").await?;
     let _relay = shop.start("relay").await?;
@@ -58,6 +63,10 @@ async fn empty_cache(shop: &Shop) -> Result<()> {
 #[tokio::test]
 async fn a_cache_that_begins_anew_empty_delays_no_count_and_hides_no_sold_out() -> Result<()> {
     let shop = Shop::open().await?;
+    Box::pin(balanced(&shop, begin_anew(&shop))).await
+}
+
+async fn begin_anew(shop: &Shop) -> Result<()> {
     let (proxy, url) = way_to_redis()?;
     let variables = [("COMMERCE_REDIS_URL", url.as_str())];
     let mut api = shop.spawn_with("api", &variables)?;
@@ -75,7 +84,7 @@ async fn a_cache_that_begins_anew_empty_delays_no_count_and_hides_no_sold_out() 
     shop.shows(before, 0, 1).await?;
     eventually("the cache knows", async || Ok(is_sold_out(before).await?.then_some(()))).await?;
     proxy.set(Line::Cut);
-    empty_cache(&shop).await?;
+    empty_cache(shop).await?;
     shop.order(during, 1).await?;
     shop.shows(during, 0, 1).await?;
     proxy.set(Line::Up);
@@ -95,6 +104,10 @@ async fn a_cache_that_begins_anew_empty_delays_no_count_and_hides_no_sold_out() 
 #[tokio::test]
 async fn a_breaker_leaves_invalidations_to_the_sweeper_until_the_cache_answers() -> Result<()> {
     let shop = Shop::open().await?;
+    Box::pin(balanced(&shop, open_and_close_breaker(&shop))).await
+}
+
+async fn open_and_close_breaker(shop: &Shop) -> Result<()> {
     let (proxy, url) = way_to_redis()?;
     let _api = shop.start("api").await?;
     let _relay = shop.start("relay").await?;

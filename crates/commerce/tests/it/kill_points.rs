@@ -1,4 +1,4 @@
-//! `kill -9` of the real processes at every named point: nothing lost, nothing double, sold out is shown.
+//! `kill -9` of relays and of streamers that owe the cache something: nothing lost, nothing double, sold out is shown.
 
 use std::os::unix::process::ExitStatusExt;
 
@@ -7,31 +7,15 @@ use reqwest::Method;
 use testkit::eventually;
 
 use crate::harness::{Role, Shop};
+use crate::watcher::balanced;
 
 /// SIGKILL.
 const KILLED: i32 = 9;
 /// Where a relay can be killed.
 const RELAY_POINTS: [&str; 3] =
     ["relay.before_publish", "relay.after_ack_before_position", "relay.after_position"];
-/// Where a streamer can be killed.
-const STREAMER_POINTS: [&str; 9] = [
-    "inbox.in_assign",
-    "inbox.after_poll",
-    "inbox.after_fence",
-    "inbox.after_dedup",
-    "inbox.after_upsert",
-    "inbox.before_commit",
-    "inbox.commit_answer_lost",
-    "inbox.after_commit",
-    "inbox.after_invalidation",
-];
-/// Where it can be killed while the cache is owed an invalidation.
+/// Where a streamer can be killed while the cache is owed an invalidation.
 const OWING_POINTS: [&str; 2] = ["inbox.after_commit", "inbox.in_invalidation"];
-
-/// A role that is killed at a point while it works.
-fn killed_at(shop: &Shop, role: &'static str, point: &str) -> Result<Role> {
-    shop.spawn_with(role, &[("FAILPOINTS", &format!("{point}=return"))])
-}
 
 async fn await_kill(mut role: Role, point: &str) -> Result<()> {
     let status = role.ended().await?;
@@ -45,46 +29,30 @@ async fn a_relay_killed_at_any_point_loses_nothing_and_doubles_nothing() -> Resu
     let _api = shop.start("api").await?;
     let _streamer = shop.start("streamer").await?;
     let product = shop.product("relay-kill", 1_000).await?;
-    for point in RELAY_POINTS {
-        let relay = killed_at(&shop, "relay", point)?;
-        let (status, answer) = shop.order(product, 3).await?;
-        ensure!(status < 300, "{answer}");
-        await_kill(relay, point).await?;
-    }
-    let _relay = shop.start("relay").await?;
-    shop.shows(product, 0, 9).await?;
-    shop.verify()
-}
-
-#[tokio::test]
-async fn a_streamer_killed_at_any_point_counts_each_event_once() -> Result<()> {
-    let shop = Shop::open().await?;
-    let _api = shop.start("api").await?;
-    let _relay = shop.start("relay").await?;
-    let product = shop.product("streamer-kill", 1_000).await?;
-    for point in STREAMER_POINTS {
-        let streamer = killed_at(&shop, "streamer", point)?;
-        let (status, answer) = shop.order(product, 2).await?;
-        ensure!(status < 300, "{answer}");
-        shop.succeed(Method::POST, &format!("/api/v1/like/products/{product}"), None).await?;
-        await_kill(streamer, point).await?;
-        shop.succeed(Method::DELETE, &format!("/api/v1/like/products/{product}"), None).await?;
-    }
-    let _streamer = shop.start("streamer").await?;
-    shop.shows(product, 0, 2 * i64::try_from(STREAMER_POINTS.len())?).await?;
-    shop.verify()
+    let killing = async {
+        for point in RELAY_POINTS {
+            let relay = shop.spawn_with("relay", &[("FAILPOINTS", &format!("{point}=return"))])?;
+            let (status, answer) = shop.order(product, 3).await?;
+            ensure!(status < 300, "{answer}");
+            await_kill(relay, point).await?;
+        }
+        let _relay = shop.start("relay").await?;
+        shop.shows(product, 0, 9).await?;
+        shop.verify()
+    };
+    balanced(&shop, killing).await
 }
 
 #[tokio::test]
 async fn sold_out_is_shown_although_the_streamer_died_before_the_invalidation() -> Result<()> {
     for point in OWING_POINTS {
-        sold_out_is_shown_after(point).await.with_context(|| point)?;
+        let shop = Shop::open().await?;
+        balanced(&shop, sold_out_is_shown_after(&shop, point)).await.with_context(|| point)?;
     }
     Ok(())
 }
 
-async fn sold_out_is_shown_after(point: &str) -> Result<()> {
-    let shop = Shop::open().await?;
+async fn sold_out_is_shown_after(shop: &Shop, point: &str) -> Result<()> {
     let _api = shop.start("api").await?;
     let _relay = shop.start("relay").await?;
     let product = shop.product("last-one", 1).await?;

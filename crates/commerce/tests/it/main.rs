@@ -13,6 +13,7 @@ mod outbox_status;
 mod parked;
 mod rebase;
 mod records;
+mod redrives;
 mod schemathesis;
 mod secrecy;
 mod shutdown;

@@ -131,8 +131,8 @@ async fn what_fails_again_is_another_letter_of_the_same_event_until_the_loop_gua
 }
 
 #[tokio::test]
-async fn thousands_are_redriven_by_two_operators_at_once_in_order_and_none_twice() -> Result<()> {
-    const COUNT: u64 = 2_000;
+async fn ten_thousand_are_redriven_by_two_operators_at_once_in_order_and_none_twice() -> Result<()> {
+    const COUNT: u64 = 10_000;
     let fixture = Fixture::new(1).await?;
     let running = mended(&fixture, &poison(0..COUNT)).await?;
     let mut settings = settings(&fixture);

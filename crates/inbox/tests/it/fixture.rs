@@ -14,7 +14,7 @@ use kafka_client::admin::{Admin, TopicSpec};
 use kafka_client::{AwaitedProducer, ClientSettings, OutgoingRecord, ProducerSettings};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
-use testkit::{TestDatabase, TestTopics, eventually};
+use testkit::{TestDatabase, TestTopics, eventually, watched};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -312,15 +312,25 @@ impl Fixture {
         Ok(sums)
     }
 
+    /// A case of a topic with so many partitions, during all of which promise P8 holds.
+    pub(crate) async fn balanced(partitions: i32, case: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
+        let fixture = Self::new(partitions).await?;
+        watched(async || fixture.check_balance().await, case(&fixture)).await?;
+        fixture.remove().await
+    }
+
     /// Promise P8 in one snapshot.
     pub(crate) async fn check_balance(&self) -> Result<()> {
         let mut connection = self.database.connect().await?;
         let mut tx = connection.begin_with("begin isolation level repeatable read").await?;
         let balance = inbox::progress::check_balance(&mut tx).await?;
-        anyhow::ensure!(balance.is_exact(), "{balance:?}");
+        anyhow::ensure!(balance.is_exact(), "promise P8 is broken in a snapshot: {balance:?}");
         let effects: i64 = sqlx::query_scalar("select count(*) from effect").fetch_one(&mut *tx).await?;
         let handled: i64 = balance.groups.iter().map(|group| group.handled + group.released).sum();
-        anyhow::ensure!(effects == handled, "{effects} effects, {handled} handled");
+        anyhow::ensure!(
+            effects == handled,
+            "promise P8 is broken in a snapshot: {effects} effects, {handled} handled"
+        );
         Ok(())
     }
 

@@ -19,6 +19,6 @@ pub use hourly::HourlySettings;
 pub use metrics::describe as describe_metrics;
 pub use projections::metrics::METRICS_GROUP;
 pub use projections::stock::STOCK_GROUP;
-pub use store::{AppliedTotals, applied_totals, count_totals, migrations, owed_intents};
+pub use store::{migrations, owed_intents};
 pub use streamer::{CONSUMERS, StreamerError, StreamerParts, start};
 pub use sweeper::SweeperSettings;

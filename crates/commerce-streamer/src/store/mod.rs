@@ -5,7 +5,6 @@ use sqlx::migrate::Migrator;
 pub(crate) mod metrics;
 pub(crate) mod stock;
 
-pub use metrics::{AppliedTotals, applied_totals, count_totals};
 pub use stock::owed_intents;
 
 /// The tables of schema `metrics`, with their own record of what has been applied.

@@ -8,10 +8,8 @@ use reqwest::Method;
 use serde_json::Value;
 use testkit::eventually;
 
-use crate::harness::Shop;
+use crate::harness::{KILLED, Shop};
 
-/// SIGKILL.
-const KILLED: i32 = 9;
 /// What an action must be told.
 const MANDATE: [&str; 4] = ["--by", "ada", "--reason", "mended"];
 

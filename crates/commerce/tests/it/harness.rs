@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use testkit::{TestDatabase, TestTopics, eventually, free_port};
 
+/// The signal of `kill -9`.
+pub(crate) const KILLED: i32 = 9;
 /// A buyer, as the gateway in front would name him.
 const BUYER: &str = "7";
 /// The trace of every request.

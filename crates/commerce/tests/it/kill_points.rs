@@ -6,11 +6,9 @@ use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use testkit::eventually;
 
-use crate::harness::{Role, Shop};
+use crate::harness::{KILLED, Role, Shop};
 use crate::watcher::balanced;
 
-/// SIGKILL.
-const KILLED: i32 = 9;
 /// Where a relay can be killed.
 const RELAY_POINTS: [&str; 3] =
     ["relay.before_publish", "relay.after_ack_before_position", "relay.after_position"];

@@ -10,12 +10,10 @@ use serde_json::Value;
 use testkit::eventually;
 use tokio::process::Command;
 
-use crate::harness::{Role, Shop};
+use crate::harness::{KILLED, Role, Shop};
 use crate::records::{Record, Writer};
 use crate::watcher::balanced;
 
-/// SIGKILL.
-const KILLED: i32 = 9;
 const LETTERS: usize = 10_000;
 /// Letters of one transaction (setting `dead_letters.chunk_letters_max`).
 const CHUNK: usize = 500;

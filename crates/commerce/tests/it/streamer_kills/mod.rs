@@ -9,14 +9,11 @@ use std::os::unix::process::ExitStatusExt;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::harness::Shop;
+use crate::harness::{KILLED, Shop};
 use crate::watcher::balanced;
 use members::Members;
 use poison::Poison;
 use traffic::Traffic;
-
-/// SIGKILL.
-const KILLED: i32 = 9;
 
 /// What brings a member to a point.
 #[derive(Clone, Copy, PartialEq, Eq)]

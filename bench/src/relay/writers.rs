@@ -50,6 +50,11 @@ const SIDES: [Side; 4] = [Side::Nothing, Side::Asks, Side::Inserts, Side::Append
 pub(super) async fn once(clients: usize, figures: &mut Figures) -> Result<()> {
     let pipeline = Pipeline::create().await?;
     sqlx::raw_sql(SCHEMA).execute(&mut pipeline.connect().await?).await?;
+    // A pool's connections are old: what a new one costs the server is none of an event's.
+    let mut connections = Vec::new();
+    for _ in 0..clients {
+        connections.push(pipeline.connect().await?);
+    }
     // The first turn of each side warms caches and is not counted.
     let mut transactions = [0; SIDES.len()];
     for turn in 0..=TURNS {
@@ -59,7 +64,7 @@ pub(super) async fn once(clients: usize, figures: &mut Figures) -> Result<()> {
             sides.reverse();
         }
         for side in sides {
-            let done = write(&pipeline, clients, SIDES[side]).await?;
+            let done = write(&mut connections, SIDES[side], &pipeline.topic(TOPIC)).await?;
             if turn > 0 {
                 transactions[side] += done;
             }
@@ -75,29 +80,27 @@ pub(super) async fn once(clients: usize, figures: &mut Figures) -> Result<()> {
     pipeline.remove().await
 }
 
-/// Transactions of all clients in one turn.
-async fn write(pipeline: &Pipeline, clients: usize, side: Side) -> Result<u64> {
-    let mut tasks = JoinSet::new();
-    let mut connections = Vec::new();
-    for _ in 0..clients {
-        connections.push(pipeline.connect().await?);
-    }
+/// Transactions of all clients in one turn; they get their connections back.
+async fn write(connections: &mut Vec<PgConnection>, side: Side, topic: &str) -> Result<u64> {
     let end = Instant::now() + TURN;
-    for (client, mut connection) in connections.into_iter().enumerate() {
-        let topic = pipeline.topic(TOPIC);
-        tasks.spawn(async move {
+    let mut clients = JoinSet::new();
+    for (client, mut connection) in std::mem::take(connections).into_iter().enumerate() {
+        let topic = topic.to_owned();
+        clients.spawn(async move {
             let mut done = 0;
             while Instant::now() < end {
                 let number = u64::try_from(client)? * 1_000_003 + done;
                 purchase(&mut connection, number, side, &topic).await?;
                 done += 1;
             }
-            anyhow::Ok(done)
+            anyhow::Ok((connection, done))
         });
     }
     let mut sum = 0;
-    while let Some(done) = tasks.join_next().await {
-        sum += done??;
+    while let Some(ended) = clients.join_next().await {
+        let (connection, done) = ended??;
+        connections.push(connection);
+        sum += done;
     }
     Ok(sum)
 }

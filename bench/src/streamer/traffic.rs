@@ -1,7 +1,7 @@
 //! Views that are committed at a pace while somebody looks how far the streamers are behind.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -54,6 +54,8 @@ struct Counters {
     /// Events below this number may be written.
     allowed: AtomicU64,
     committed: AtomicU64,
+    /// Nothing more is written.
+    is_over: AtomicBool,
 }
 
 impl Traffic {
@@ -113,6 +115,11 @@ impl Traffic {
 
     /// Stops writing, and waits until every event is counted, each once.
     pub(super) async fn finish(mut self, roles: &mut [Role]) -> Result<()> {
+        self.counters.is_over.store(true, Ordering::Relaxed);
+        // What is in a transaction still is committed by then, and known.
+        while let Some(ended) = self.writers.join_next().await {
+            ended??;
+        }
         let begun = Instant::now();
         self.run(Pace::Behind(0), roles, async |_, sample| {
             anyhow::ensure!(begun.elapsed() < DRAIN_MAX, "{} events are not handled", sample.behind);
@@ -155,9 +162,12 @@ async fn write(
     chunk: u64,
     counters: Arc<Counters>,
 ) -> Result<()> {
-    loop {
+    while !counters.is_over.load(Ordering::Relaxed) {
         let first = counters.next.fetch_add(chunk, Ordering::Relaxed);
         while counters.allowed.load(Ordering::Relaxed) < first + chunk {
+            if counters.is_over.load(Ordering::Relaxed) {
+                return Ok(());
+            }
             tokio::time::sleep(WRITER_PAUSE).await;
         }
         let events: Vec<_> = (first..first + chunk).map(|number| view(&topic, number)).collect();
@@ -166,4 +176,5 @@ async fn write(
         tx.commit().await?;
         counters.committed.fetch_add(chunk, Ordering::Relaxed);
     }
+    Ok(())
 }

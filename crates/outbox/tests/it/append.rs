@@ -135,3 +135,22 @@ async fn a_session_learns_the_servers_history_again_after_a_rollback() -> Result
     assert_eq!(rows, 5);
     fixture.remove().await
 }
+
+/// Writers in other languages, who know the table and not this crate.
+#[tokio::test]
+async fn a_row_that_is_inserted_by_hand_has_the_servers_history() -> Result<()> {
+    let fixture = Fixture::new().await?;
+    let mut connection = fixture.database.connect().await?;
+    // The first learns it, the second knows it.
+    for _ in 0..2 {
+        let inserted: bool = sqlx::query_scalar(
+            "insert into outbox.event (shard, event_id, event_type, aggregate_type, aggregate_id, topic, partition_key, occurred_at)
+             values (0, gen_random_uuid(), 'ByHand', 'thing', '1', 'things', '1', now())
+             returning (system_identifier, timeline) = (select h.system_identifier, h.timeline from outbox.current_history() h)",
+        )
+        .fetch_one(&mut connection)
+        .await?;
+        assert!(inserted);
+    }
+    fixture.remove().await
+}

@@ -55,6 +55,25 @@ async fn a_stored_offset_beyond_the_logs_end_stops_its_partition_and_no_other() 
     .await
 }
 
+/// The topic of the same name, empty.
+async fn create_topic_again(fixture: &Fixture) -> Result<()> {
+    fixture.admin.delete_topics(&[&fixture.topic]).await?;
+    eventually("topic is gone", async || {
+        Ok(fixture.admin.partition_count(&fixture.topic).await?.is_none().then_some(()))
+    })
+    .await?;
+    fixture.create_topic("events", 1).await
+}
+
+/// As an operator has it read from its begin.
+async fn begin_anew(fixture: &Fixture) -> Result<()> {
+    let target = OffsetTarget { consumer_group: fixture.group(), topic: fixture.topic.clone(), partition: 0 };
+    let operator = Operator { by: "test".to_owned(), reason: "new topic".to_owned() };
+    let mut connection = fixture.database.connect().await?;
+    change_offset(&mut connection, &target, OffsetChange::Set(0), &operator, false).await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_topic_created_again_and_refilled_stops_until_an_operator_sets_the_offset() -> Result<()> {
     Fixture::balanced(1, async |fixture| {
@@ -62,12 +81,7 @@ async fn a_topic_created_again_and_refilled_stops_until_an_operator_sets_the_off
         let running = fixture.start();
         fixture.passed(3).await?;
         running.stop().await?;
-        fixture.admin.delete_topics(&[&fixture.topic]).await?;
-        eventually("topic is gone", async || {
-            Ok(fixture.admin.partition_count(&fixture.topic).await?.is_none().then_some(()))
-        })
-        .await?;
-        fixture.create_topic("events", 1).await?;
+        create_topic_again(fixture).await?;
         // The log has the stored offset 3 again: only the id tells.
         fixture.produce(&events(0, 10..20)).await?;
         let running = fixture.start();
@@ -78,11 +92,7 @@ async fn a_topic_created_again_and_refilled_stops_until_an_operator_sets_the_off
         })
         .await?;
         assert_eq!(fixture.effects().await?, names(0..3));
-        let target =
-            OffsetTarget { consumer_group: fixture.group(), topic: fixture.topic.clone(), partition: 0 };
-        let operator = Operator { by: "test".to_owned(), reason: "new topic".to_owned() };
-        let mut connection = fixture.database.connect().await?;
-        change_offset(&mut connection, &target, OffsetChange::Set(0), &operator, false).await?;
+        begin_anew(fixture).await?;
         fixture.passed(10).await?;
         running.stop().await?;
         let expected: Vec<String> = names(0..3).into_iter().chain(names(10..20)).collect();
@@ -109,12 +119,7 @@ async fn a_topic_created_again_and_refilled_under_a_running_consumer_stops_and_n
         fixture.passed(3).await?;
         // The consumer does not see the moment in which the topic is not there.
         proxy.set(Line::Frozen);
-        fixture.admin.delete_topics(&[&fixture.topic]).await?;
-        eventually("topic is gone", async || {
-            Ok(fixture.admin.partition_count(&fixture.topic).await?.is_none().then_some(()))
-        })
-        .await?;
-        fixture.create_topic("events", 1).await?;
+        create_topic_again(fixture).await?;
         fixture.produce_afresh(&events(0, 10..20)).await?;
         proxy.set(Line::Up);
         let reason = eventually("the partition is stopped for good", async || {
@@ -123,11 +128,7 @@ async fn a_topic_created_again_and_refilled_under_a_running_consumer_stops_and_n
         })
         .await?;
         assert!(!running.status.ready(), "{reason}");
-        let target =
-            OffsetTarget { consumer_group: fixture.group(), topic: fixture.topic.clone(), partition: 0 };
-        let operator = Operator { by: "test".to_owned(), reason: "new topic".to_owned() };
-        let mut connection = fixture.database.connect().await?;
-        change_offset(&mut connection, &target, OffsetChange::Set(0), &operator, false).await?;
+        begin_anew(fixture).await?;
         fixture.passed(10).await?;
         eventually("it is ready", async || Ok(running.status.ready().then_some(()))).await?;
         running.stop().await?;

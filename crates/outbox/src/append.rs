@@ -10,7 +10,7 @@ use crate::SHARDS;
 use crate::event::{AppendLimits, BadEvent, NewEvent};
 use crate::headers;
 use crate::metrics;
-use crate::store::append::{self, Row, lock_keys};
+use crate::store::append::{Row, insert_many, insert_one, lock_keys};
 
 /// Events that were not appended.
 #[derive(Debug, Error)]
@@ -98,7 +98,12 @@ fn encode<'e>(events: &'e [NewEvent], limits: &AppendLimits) -> Result<Vec<Row<'
 }
 
 async fn insert(tx: &mut PgConnection, rows: &[Row<'_>]) -> Result<(), AppendError> {
-    append::insert(tx, rows).await.map_err(AppendError::Database)?;
+    match rows {
+        [] => return Ok(()),
+        [row] => insert_one(tx, row).await,
+        rows => insert_many(tx, rows).await,
+    }
+    .map_err(AppendError::Database)?;
     metrics::appended(rows.len());
     Ok(())
 }

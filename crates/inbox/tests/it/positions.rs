@@ -7,13 +7,19 @@ use testkit::{Line, Proxy, eventually};
 
 use crate::fixture::{Fixture, Record, events, has_partitions, names};
 
+/// So many events are there and handled, and nobody runs.
+async fn handle_first(fixture: &Fixture, count: u64) -> Result<()> {
+    fixture.produce(&events(0, 0..count)).await?;
+    let running = fixture.start();
+    fixture.passed(i64::try_from(count)?).await?;
+    running.stop().await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_database_decides_where_reading_goes_on_not_kafka() -> Result<()> {
     Fixture::balanced(1, async |fixture| {
-        fixture.produce(&events(0, 0..10)).await?;
-        let running = fixture.start();
-        fixture.passed(10).await?;
-        running.stop().await?;
+        handle_first(fixture, 10).await?;
         // As if the database had lost its last transactions, while the broker knows of them.
         let forget = "update inbox.progress set next_offset = 4, handled = 4;
             update inbox.event_handled set bits = set_byte(set_byte(bits, 0, 15), 1, 0);
@@ -77,10 +83,7 @@ async fn begin_anew(fixture: &Fixture) -> Result<()> {
 #[tokio::test]
 async fn a_topic_created_again_and_refilled_stops_until_an_operator_sets_the_offset() -> Result<()> {
     Fixture::balanced(1, async |fixture| {
-        fixture.produce(&events(0, 0..3)).await?;
-        let running = fixture.start();
-        fixture.passed(3).await?;
-        running.stop().await?;
+        handle_first(fixture, 3).await?;
         create_topic_again(fixture).await?;
         // The log has the stored offset 3 again: only the id tells.
         fixture.produce(&events(0, 10..20)).await?;
@@ -145,10 +148,7 @@ async fn a_topic_created_again_and_refilled_under_a_running_consumer_stops_and_n
 #[tokio::test]
 async fn records_that_retention_took_before_they_were_handled_stop_the_partition() -> Result<()> {
     Fixture::balanced(1, async |fixture| {
-        fixture.produce(&events(0, 0..3)).await?;
-        let running = fixture.start();
-        fixture.passed(3).await?;
-        running.stop().await?;
+        handle_first(fixture, 3).await?;
         let mut connection = fixture.database.connect().await?;
         sqlx::query("update inbox.progress set next_offset = -5, first_offset = -8")
             .execute(&mut connection)

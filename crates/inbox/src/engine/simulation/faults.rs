@@ -15,7 +15,7 @@ impl World {
             if deadline.is_some_and(|deadline| deadline <= self.now)
                 && self.members[member].board.deadline().is_some_and(|deadline| deadline <= self.now)
             {
-                self.violation.get_or_insert("a deadline was passed and nothing came of it".to_owned());
+                self.violated("a deadline was passed and nothing came of it".to_owned());
             }
             self.act(member);
         }

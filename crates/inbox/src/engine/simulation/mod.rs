@@ -293,7 +293,7 @@ impl World {
         let Some((partition, to)) = self.moves.remove(&rebalance) else { return };
         let Member { work, aborted, .. } = &self.members[member];
         if work.iter().any(|(ticket, batch)| batch.partition == partition && !aborted.contains(ticket)) {
-            self.violation.get_or_insert(format!("partition {partition} was given back under work"));
+            self.violated(format!("partition {partition} was given back under work"));
         }
         self.assign(partition, to);
     }
